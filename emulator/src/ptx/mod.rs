@@ -1,0 +1,2 @@
+//! The PTX front end: text to [`ast`], control-flow facts, and the op table.
+pub mod ast;

@@ -1,0 +1,2 @@
+//! The `kvick` program.
+fn main() {}
