@@ -1,1 +1,21 @@
-//! kvick
+//! An LLM inference engine with hand-written CUDA kernels, built around its KV cache.
+//!
+//! The map, each layer importing only those below it:
+//!
+//! ```text
+//! cli, capi
+//! engine     sequences, scheduler, batch, runner, sampling, sessions
+//! models     config -> registry -> layers
+//! kv         pool, page table, prefix index, policies, tiers, replay
+//! weights    gguf, safetensors
+//! launch     our kernels through cudarc      cpu   the oracle, same names
+//! device     driver choice, context, buffers (used by launch alone)
+//! backend, params, error, text
+//! ```
+#[cfg(feature = "engine")]
+pub mod backend;
+#[cfg(feature = "engine")]
+pub mod error;
+
+#[cfg(feature = "engine")]
+pub use error::{Error, Result};

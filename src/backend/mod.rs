@@ -1,0 +1,83 @@
+//! The seam between models and devices: opaque buffers and the fused operations over them.
+//!
+//! Two implementations with the same file names: `launch` (our CUDA kernels, on a GPU or on the emulated one) and
+//! `cpu` (the oracle: plain code, fp64 sums). Models, the engine and the KV cache know only this module.
+//!
+//! Invariants:
+//! * Operations are queued in order on one stream; only [`Backend::finish`] and [`Backend::download`] wait.
+//! * The residual stream `x`, norms, softmax, logits and accumulators are f32. Matmul inputs, dequantised weights, Q, P, the
+//!   attention output and the KV pages are of the compute type ([`Float`]).
+//! * RoPE rotates *adjacent pairs* (2i, 2i+1) of a head: loaders permute rows of half-split checkpoints. Dot products of Q
+//!   and K do not notice, and the rotation stays within one thread of a kernel.
+//! * Matrices are `[rows = outputs, cols = inputs]`, row-major, quantised along the columns.
+mod batch;
+mod ops;
+mod types;
+
+pub use batch::{BatchLimits, Counts, DeviceBatch, GroupBatch, HostBatch, SampleParams, Sections};
+pub use ops::{
+    Activation, Attention, Embed, LinearResidual, NormGateUp, NormLmHead, PostNorm, QkNorm, Qkv, Rope, Sample,
+};
+pub use types::{Buffer, DType, DeviceMemory, Float, Fuse, HostWeight, KvGroup, KvLayout, MemoryInfo, Weight};
+
+use crate::error::Result;
+
+/// A device that can run a model. All methods take `&self`; implementations are safe to share between threads, but the
+/// order of operations is that of the calls, so one thread drives a step.
+pub trait Backend: Send + Sync {
+    /// What a user should be told, for example `NVIDIA H100 80GB HBM3` or `emulated H100 (2 threads)`.
+    fn name(&self) -> String;
+
+    /// The compute type of this backend.
+    fn float(&self) -> Float;
+
+    /// Free and total device memory.
+    fn memory(&self) -> Result<MemoryInfo>;
+
+    /// Scratch that the operations will need inside the backend for batches up to these limits, in bytes.
+    /// Asked before the load, so that the plan is complete; allocated by [`Backend::reserve`].
+    fn scratch_bytes(&self, limits: &BatchLimits) -> u64;
+
+    /// Allocates that scratch once; later operations allocate nothing.
+    fn reserve(&self, limits: &BatchLimits) -> Result<()>;
+
+    /// A zeroed buffer.
+    fn alloc(&self, what: &str, bytes: usize) -> Result<Buffer>;
+
+    /// Copies from the host. Returns when `src` may be reused.
+    fn upload(&self, dst: &Buffer, offset: usize, src: &[u8]) -> Result<()>;
+
+    /// Copies to the host and waits for it.
+    fn download(&self, src: &Buffer, offset: usize, dst: &mut [u8]) -> Result<()>;
+
+    /// Copies within the device.
+    fn copy(&self, src: &Buffer, src_offset: usize, dst: &Buffer, dst_offset: usize, bytes: usize) -> Result<()>;
+
+    /// Waits for all queued work and reports what it found wrong: a device fault, or [`crate::Error::Overflow`].
+    fn finish(&self) -> Result<()>;
+
+    /// Takes a matrix to the device, repacked byte-neutrally into what the operations read. Several parts are fused into one
+    /// handle: Q, K and V one after another, gate and up row by row.
+    fn load_weight(&self, parts: &[HostWeight<'_>], fuse: Fuse) -> Result<Weight>;
+
+    /// `out[t] = table[tokens[t]] * scale`.
+    fn embed(&self, op: &Embed<'_>) -> Result<()>;
+
+    /// RMSNorm, fused Q/K/V projection, bias, QK-norm, RoPE, and append of K and V to their pages.
+    fn qkv(&self, op: &Qkv<'_>) -> Result<()>;
+
+    /// Paged attention of every token of the batch over its sequence's pages (causal, optional window and soft cap).
+    fn attention(&self, op: &Attention<'_>) -> Result<()>;
+
+    /// `x += post_norm(input * W^T + bias)`: output projection and down projection.
+    fn linear_residual(&self, op: &LinearResidual<'_>) -> Result<()>;
+
+    /// `out = act(norm(x) * Wgate^T) * (norm(x) * Wup^T)`.
+    fn norm_gate_up(&self, op: &NormGateUp<'_>) -> Result<()>;
+
+    /// Final norm and LM head of the rows that need logits.
+    fn norm_lm_head(&self, op: &NormLmHead<'_>) -> Result<()>;
+
+    /// Draws one token per logits row.
+    fn sample(&self, op: &Sample<'_>) -> Result<()>;
+}
