@@ -16,6 +16,8 @@
 pub mod backend;
 #[cfg(feature = "engine")]
 pub mod error;
+#[cfg(feature = "kv")]
+pub mod kv;
 
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};
