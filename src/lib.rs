@@ -18,6 +18,8 @@ pub mod backend;
 pub mod error;
 #[cfg(feature = "kv")]
 pub mod kv;
+#[cfg(feature = "engine")]
+pub mod params;
 
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};
