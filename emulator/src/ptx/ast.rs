@@ -93,7 +93,7 @@ pub struct Var {
     pub size: usize,
     /// `.extern`.
     pub external: bool,
-    /// Initial bytes, empty if none.
+    /// Initial bytes, empty if none; may be shorter than `size`, the rest is zero.
     pub init: Vec<u8>,
     /// Symbols whose generic or space address is stored in `init`: (offset in `init`, symbol name, addend, generic?).
     pub relocs: Vec<(usize, String, i64, bool)>,
@@ -110,7 +110,7 @@ pub struct Function {
     pub params: Vec<Var>,
     /// Return parameters in order (functions only).
     pub returns: Vec<Var>,
-    /// `.maxntid`, `.reqntid`, `.minnctapersm`, `.maxnreg`, `.explicitcluster`, ... with their numbers.
+    /// `.maxntid`, `.reqntid`, `.minnctapersm`, `.maxnreg`, `.explicitcluster`, ... (with the dot) and their numbers.
     pub directives: Vec<(String, Vec<u32>)>,
     /// All registers, by [`RegId`].
     pub regs: Vec<Reg>,
@@ -118,7 +118,7 @@ pub struct Function {
     pub vars: Vec<Var>,
     /// Label names, by [`LabelId`].
     pub labels: Vec<String>,
-    /// `.branchtargets` and `.calltargets` lists, by name.
+    /// `.branchtargets` lists, by name; a `.calltargets` list is here too, but empty.
     pub targets: Vec<(String, Vec<LabelId>)>,
     /// `.callprototype`s, by name.
     pub prototypes: Vec<(String, Box<Function>)>,
@@ -210,7 +210,7 @@ pub enum Operand {
     List(String),
     /// `(a, b)`: arguments or results of a call.
     Paren(Vec<Operand>),
-    /// `[tensorMap, {c0, c1}]` and other bracketed lists.
+    /// `[tensorMap, {c0, c1}]` and other bracketed lists; the first is always a [`Operand::Mem`].
     MemList(Vec<Operand>),
 }
 

@@ -1,2 +1,7 @@
 //! The PTX front end: text to [`ast`], control-flow facts, and the op table.
 pub mod ast;
+mod lex;
+mod parse;
+
+pub use lex::ParseError;
+pub use parse::parse;
