@@ -15,9 +15,13 @@
 #[cfg(feature = "engine")]
 pub mod backend;
 #[cfg(feature = "engine")]
+pub mod device;
+#[cfg(feature = "engine")]
 pub mod error;
 #[cfg(feature = "kv")]
 pub mod kv;
+#[cfg(feature = "engine")]
+pub mod launch;
 #[cfg(feature = "engine")]
 pub mod params;
 

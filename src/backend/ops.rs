@@ -152,8 +152,8 @@ pub struct NormLmHead<'a> {
 
 /// One token per logits row, by the [`super::SampleParams`] of the batch.
 ///
-/// The order is that of the field's other engines: repeat penalty (over the row's `recent` tokens: logit / p if > 0, else
-/// * p), temperature, top-k, top-p, min-p, draw. Temperature 0 takes the largest logit (lowest id of equal ones). The
+/// The order is that of the field's other engines: repeat penalty (over the row's `recent` tokens: a positive logit is
+/// divided by it, another multiplied), temperature, top-k, top-p, min-p, draw. Temperature 0 takes the largest logit (lowest id of equal ones). The
 /// draw is inverse-CDF by Philox4x32-10 keyed with the row's seed at counter `step`, so a seed repeats its text
 /// whatever the batch.
 #[derive(Debug)]

@@ -1,0 +1,13 @@
+//! NVIDIA GPUs, real or emulated, through the CUDA driver API: the only user of cudarc, and the only place that names the
+//! emulator.
+//!
+//! Invariants: a process uses one driver for its whole life (cudarc keeps the first library it opens); one [`Gpu`] has one
+//! compute stream, on which everything happens in call order; kernels come from the PTX that `build.rs` embedded.
+mod driver;
+mod gpu;
+mod memory;
+mod modules;
+
+pub use driver::{Driver, select};
+pub use gpu::{Gpu, GpuSpec};
+pub use modules::{Kernel, PTX};
