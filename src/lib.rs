@@ -24,6 +24,8 @@ pub mod kv;
 pub mod launch;
 #[cfg(feature = "engine")]
 pub mod params;
+#[cfg(feature = "engine")]
+pub mod weights;
 
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};
