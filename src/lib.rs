@@ -25,6 +25,8 @@ pub mod launch;
 #[cfg(feature = "engine")]
 pub mod params;
 #[cfg(feature = "engine")]
+pub mod quant;
+#[cfg(feature = "engine")]
 pub mod weights;
 
 #[cfg(feature = "engine")]

@@ -1,7 +1,6 @@
 //! Model files: GGUF, and safetensors beside a `config.json`. Mapped, checked when opened, never trusted.
 mod checkpoint;
 mod data;
-pub mod dequant;
 mod gguf;
 mod tensor;
 

@@ -1,6 +1,6 @@
 //! A tensor as it lies in a file.
-use super::dequant::dequantise;
 use crate::backend::DType;
+use crate::quant::dequantise;
 use std::ops::Range;
 
 /// Where a tensor is; the range is checked against the file when the file is opened.
