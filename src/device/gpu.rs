@@ -74,6 +74,12 @@ impl Gpu {
         self.modules.kernel(&self.context, hopper, file, entry)
     }
 
+    /// Takes `kernels/{file}.cu` from this PTX text instead of the embedded one: for trying out kernels, and for tests that
+    /// plant mistakes in them.
+    pub fn replace_ptx(&self, file: &'static str, ptx: String) {
+        self.modules.replace(file, ptx);
+    }
+
     /// Queues a kernel whose only parameter is `params`.
     pub fn launch<P: bytemuck::NoUninit>(
         &self,

@@ -25,9 +25,18 @@ pub struct Modules {
 struct Loaded {
     modules: HashMap<&'static str, Arc<CudaModule>>,
     kernels: HashMap<(&'static str, String), Kernel>,
+    replaced: HashMap<&'static str, String>,
 }
 
 impl Modules {
+    /// From now on `file` is this PTX.
+    pub fn replace(&self, file: &'static str, ptx: String) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
+        loaded.modules.remove(file);
+        loaded.kernels.retain(|(f, _), _| *f != file);
+        loaded.replaced.insert(file, ptx);
+    }
+
     /// The kernel `entry` of `kernels/{file}.cu`; `hopper` takes the compute_90a PTX.
     pub fn kernel(&self, context: &Arc<CudaContext>, hopper: bool, file: &'static str, entry: &str) -> Result<Kernel> {
         let mut loaded = self.loaded.lock().unwrap_or_else(|e| e.into_inner());
@@ -37,7 +46,10 @@ impl Modules {
         let module = match loaded.modules.get(file) {
             Some(module) => module.clone(),
             None => {
-                let module = load(context, hopper, file)?;
+                let module = match loaded.replaced.get(file) {
+                    Some(ptx) => load(context, file, ptx)?,
+                    None => load(context, file, embedded(file, hopper)?)?,
+                };
                 loaded.modules.insert(file, module.clone());
                 module
             }
@@ -51,13 +63,16 @@ impl Modules {
     }
 }
 
-fn load(context: &Arc<CudaContext>, hopper: bool, file: &str) -> Result<Arc<CudaModule>> {
+fn embedded(file: &str, hopper: bool) -> Result<&'static str> {
     let (_, base, sm90) = PTX
         .iter()
         .find(|(stem, ..)| *stem == file)
         .ok_or_else(|| Error::Device(format!("no kernel file {file}.cu was compiled into this program")))?;
-    let ptx = if hopper { sm90 } else { base };
-    context.load_module(cudarc::nvrtc::Ptx::from_src(*ptx)).map_err(|e| {
+    Ok(if hopper { sm90 } else { base })
+}
+
+fn load(context: &Arc<CudaContext>, file: &str, ptx: &str) -> Result<Arc<CudaModule>> {
+    context.load_module(cudarc::nvrtc::Ptx::from_src(ptx)).map_err(|e| {
         let log = jit_log(ptx).unwrap_or_default();
         Error::Device(format!("the driver refuses the PTX of kernels/{file}.cu ({e:?}): {log}"))
     })
