@@ -1,5 +1,6 @@
 //! The PTX front end: text to [`ast`], control-flow facts, and the op table.
 pub mod ast;
+pub mod cfg;
 mod lex;
 mod parse;
 
