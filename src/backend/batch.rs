@@ -84,7 +84,7 @@ pub struct HostBatch {
     pub logit_rows: Vec<u32>,
     /// `[R]`, or empty when nothing is sampled.
     pub sample: Vec<SampleParams>,
-    /// `[R]`: tokens the repeat penalty looks at, or empty.
+    /// `[R]`: tokens the repeat penalty looks at, or empty. A set: repeated ids count once.
     pub recent: Vec<Vec<u32>>,
 }
 
@@ -269,8 +269,11 @@ impl HostBatch {
         }
         let mut start = 0;
         for (i, recent) in self.recent.iter().enumerate() {
+            let mut recent = recent.clone();
+            recent.sort_unstable();
+            recent.dedup();
             put(at.recent_start + i, &[start]);
-            put(at.recent + start as usize, recent);
+            put(at.recent + start as usize, &recent);
             start += recent.len() as u32;
         }
         let rows = self.logit_rows.len();

@@ -152,10 +152,15 @@ pub struct NormLmHead<'a> {
 
 /// One token per logits row, by the [`super::SampleParams`] of the batch.
 ///
-/// The order is that of the field's other engines: repeat penalty (over the row's `recent` tokens: a positive logit is
-/// divided by it, another multiplied), temperature, top-k, top-p, min-p, draw. Temperature 0 takes the largest logit (lowest id of equal ones). The
-/// draw is inverse-CDF by Philox4x32-10 keyed with the row's seed at counter `step`, so a seed repeats its text
-/// whatever the batch.
+/// Temperature 0 takes the largest penalised logit, the lowest id of equal ones. Otherwise, in the order of the field's
+/// other engines:
+/// 1. repeat penalty r: each token of the row's `recent` set has its logit divided by r if positive, else multiplied;
+/// 2. weights `p[i] = exp((logit[i] - max) / temperature)`; tokens are ranked by logit, lower ids first among equals;
+/// 3. top-k keeps the first k ranks; top-p keeps the shortest prefix of those with at least `top_p` of their weight;
+///    min-p drops those with `p[i] < min_p` (the largest weight is 1);
+/// 4. the draw is by inverse CDF over the kept tokens *in the order of their ids*: the first one with
+///    `p[0] + .. + p[i] > u * sum`, where `u = (x0 * 2^32 + x1) / 2^64` and x0, x1 are the first two words of Philox4x32-10
+///    with key (seed low, seed high) and counter (step, 0, 0, 0). So a seed repeats its text whatever the batch.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct Sample<'a> {
