@@ -2,6 +2,8 @@
 //!
 //! A launch file has a pure `plan` (problem and device to a printable config) and the launch. Kernels that convert f32 to
 //! the compute type set a word of device memory when a value does not fit; [`Cuda::finish`] reads it.
+mod backend;
+
 use crate::backend::{Buffer, Float};
 use crate::device::Gpu;
 use crate::error::Result;

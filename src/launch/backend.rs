@@ -1,0 +1,93 @@
+//! [`Backend`] for [`Cuda`]: memory by the device, operations by one file each.
+use super::Cuda;
+use crate::backend::*;
+use crate::error::{Error, Result};
+
+/// What the status word names, in the order of its numbers; 0 is "all well".
+const OPERATIONS: [&str; 5] =
+    ["the QKV projection", "attention", "a projection", "the gate of the FFN", "the final norm"];
+
+impl Backend for Cuda {
+    fn name(&self) -> String {
+        self.gpu.spec().name.clone()
+    }
+
+    fn float(&self) -> Float {
+        self.float
+    }
+
+    fn memory(&self) -> Result<MemoryInfo> {
+        self.gpu.memory()
+    }
+
+    fn scratch_bytes(&self, _limits: &BatchLimits) -> u64 {
+        0
+    }
+
+    fn reserve(&self, _limits: &BatchLimits) -> Result<()> {
+        Ok(())
+    }
+
+    fn alloc(&self, what: &str, bytes: usize) -> Result<Buffer> {
+        self.gpu.alloc(what, bytes)
+    }
+
+    fn upload(&self, dst: &Buffer, offset: usize, src: &[u8]) -> Result<()> {
+        self.gpu.upload(dst, offset, src)
+    }
+
+    fn download(&self, src: &Buffer, offset: usize, dst: &mut [u8]) -> Result<()> {
+        self.gpu.download(src, offset, dst)
+    }
+
+    fn copy(&self, src: &Buffer, src_offset: usize, dst: &Buffer, dst_offset: usize, bytes: usize) -> Result<()> {
+        self.gpu.copy(src, src_offset, dst, dst_offset, bytes)
+    }
+
+    fn finish(&self) -> Result<()> {
+        let mut status = 0u32;
+        self.gpu.download(&self.status, 0, bytemuck::bytes_of_mut(&mut status))?;
+        if status == 0 {
+            return Ok(());
+        }
+        self.gpu.upload(&self.status, 0, &[0; 4])?;
+        let name = OPERATIONS.get(status as usize - 1).copied().unwrap_or("a kernel");
+        Err(Error::Overflow(name.into()))
+    }
+
+    fn load_weight(&self, _parts: &[HostWeight<'_>], _fuse: Fuse) -> Result<Weight> {
+        Err(missing("load_weight"))
+    }
+
+    fn embed(&self, _op: &Embed<'_>) -> Result<()> {
+        Err(missing("embed"))
+    }
+
+    fn qkv(&self, _op: &Qkv<'_>) -> Result<()> {
+        Err(missing("qkv"))
+    }
+
+    fn attention(&self, _op: &Attention<'_>) -> Result<()> {
+        Err(missing("attention"))
+    }
+
+    fn linear_residual(&self, _op: &LinearResidual<'_>) -> Result<()> {
+        Err(missing("linear_residual"))
+    }
+
+    fn norm_gate_up(&self, _op: &NormGateUp<'_>) -> Result<()> {
+        Err(missing("norm_gate_up"))
+    }
+
+    fn norm_lm_head(&self, _op: &NormLmHead<'_>) -> Result<()> {
+        Err(missing("norm_lm_head"))
+    }
+
+    fn sample(&self, _op: &Sample<'_>) -> Result<()> {
+        Err(missing("sample"))
+    }
+}
+
+fn missing(op: &str) -> Error {
+    Error::Unsupported(format!("this backend has no {op}"))
+}
