@@ -5,6 +5,7 @@
 pub mod exec;
 pub mod gpu;
 pub mod mem;
+pub mod num;
 pub mod ptx;
 
 pub use gpu::{KernelCounters, counters, reset_counters};
