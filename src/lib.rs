@@ -25,6 +25,8 @@ pub mod kv;
 #[cfg(feature = "engine")]
 pub mod launch;
 #[cfg(feature = "engine")]
+pub mod models;
+#[cfg(feature = "engine")]
 pub mod open;
 #[cfg(feature = "engine")]
 pub mod params;
