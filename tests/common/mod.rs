@@ -1,4 +1,9 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test program uses a part")]
+pub mod batch;
+pub mod device;
 pub mod models;
 pub mod reference;
+pub mod rng;
+pub mod tensors;
+pub mod tolerance;
