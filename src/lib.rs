@@ -33,6 +33,8 @@ pub mod params;
 #[cfg(feature = "engine")]
 pub mod quant;
 #[cfg(feature = "engine")]
+pub mod store;
+#[cfg(feature = "engine")]
 pub mod weights;
 
 #[cfg(feature = "engine")]
