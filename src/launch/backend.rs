@@ -1,7 +1,10 @@
 //! [`Backend`] for [`Cuda`]: memory by the device, operations by one file each.
-use super::Cuda;
+use super::{Cuda, Scratch, attention, sample};
 use crate::backend::*;
 use crate::error::{Error, Result};
+
+/// Number of the QKV projection in [`OPERATIONS`], plus one.
+pub const QKV: u32 = 1;
 
 /// What the status word names, in the order of its numbers; 0 is "all well".
 const OPERATIONS: [&str; 5] =
@@ -20,12 +23,14 @@ impl Backend for Cuda {
         self.gpu.memory()
     }
 
-    fn scratch_bytes(&self, _limits: &BatchLimits) -> u64 {
-        0
+    fn scratch_bytes(&self, limits: &BatchLimits) -> u64 {
+        Scratch::bytes(&self.gpu, limits) as u64
     }
 
-    fn reserve(&self, _limits: &BatchLimits) -> Result<()> {
-        Ok(())
+    fn reserve(&self, limits: &BatchLimits) -> Result<()> {
+        let scratch = Scratch::new(&self.gpu, limits)?;
+        let again = |_| Error::Unsupported("a backend's scratch is reserved once".into());
+        self.scratch.set(scratch).map_err(again)
     }
 
     fn alloc(&self, what: &str, bytes: usize) -> Result<Buffer> {
@@ -67,8 +72,8 @@ impl Backend for Cuda {
         Err(missing("qkv"))
     }
 
-    fn attention(&self, _op: &Attention<'_>) -> Result<()> {
-        Err(missing("attention"))
+    fn attention(&self, op: &Attention<'_>) -> Result<()> {
+        attention::run(self, op)
     }
 
     fn linear_residual(&self, _op: &LinearResidual<'_>) -> Result<()> {
@@ -83,8 +88,8 @@ impl Backend for Cuda {
         Err(missing("norm_lm_head"))
     }
 
-    fn sample(&self, _op: &Sample<'_>) -> Result<()> {
-        Err(missing("sample"))
+    fn sample(&self, op: &Sample<'_>) -> Result<()> {
+        sample::run(self, op)
     }
 }
 
