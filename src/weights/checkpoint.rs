@@ -27,7 +27,6 @@ impl Checkpoint {
     /// Opens a folder with `config.json` and `*.safetensors` (or one of these two files in it).
     pub fn open(path: &Path) -> Result<Self> {
         let folder = if path.is_dir() { path } else { path.parent().unwrap_or(Path::new(".")) };
-        let config = read_json(&folder.join("config.json"))?;
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
             let path = entry.map_err(|e| Error::io(folder, e))?.path();
@@ -35,13 +34,23 @@ impl Checkpoint {
                 names.push(path);
             }
         }
-        if names.is_empty() {
+        names.sort();
+        let config = folder.join("config.json");
+        let text = std::fs::read(&config).map_err(|e| Error::io(&config, e))?;
+        let files = names.into_iter().map(|name| Ok((Data::map(&name)?, name))).collect::<Result<_>>()?;
+        Self::parse(folder, &text, files)
+    }
+
+    /// Checks the text of `config.json` and the safetensors files of a folder; paths are for messages.
+    pub fn parse(folder: &Path, config: &[u8], files: Vec<(Data, PathBuf)>) -> Result<Self> {
+        let not_json = |e| Error::model_file(folder.join("config.json"), format!("not JSON: {e}"));
+        let config = serde_json::from_slice(config).map_err(not_json)?;
+        if files.is_empty() {
             return Err(Error::model_file(folder, "no .safetensors file beside config.json"));
         }
-        names.sort();
         let mut checkpoint = Checkpoint { folder: folder.into(), config, files: Vec::new(), tensors: BTreeMap::new() };
-        for name in names {
-            checkpoint.add(Data::map(&name)?, &name)?;
+        for (data, path) in files {
+            checkpoint.add(data, &path)?;
         }
         Ok(checkpoint)
     }
@@ -49,9 +58,10 @@ impl Checkpoint {
     fn add(&mut self, data: Data, path: &Path) -> Result<()> {
         let entries = read_header(&data).map_err(|message| Error::model_file(path, message))?;
         for (name, entry) in entries {
-            if self.tensors.insert(name.clone(), (self.files.len(), entry)).is_some() {
+            if self.tensors.contains_key(&name) {
                 return Err(Error::model_file(path, format!("tensor {name} is in two files")));
             }
+            self.tensors.insert(name, (self.files.len(), entry));
         }
         self.files.push(data);
         Ok(())
@@ -79,7 +89,7 @@ impl Checkpoint {
 }
 
 /// Tensors of a safetensors file, with ranges in the file.
-pub(super) fn read_header(data: &[u8]) -> Result<Vec<(String, TensorEntry)>, String> {
+fn read_header(data: &[u8]) -> Result<Vec<(String, TensorEntry)>, String> {
     let damaged = |e: safetensors::SafeTensorError| format!("not a sound safetensors file: {e}");
     let declared = data.first_chunk().map_or(0, |n| u64::from_le_bytes(*n));
     if declared > MAX_HEADER {
@@ -103,9 +113,4 @@ pub(super) fn read_header(data: &[u8]) -> Result<Vec<(String, TensorEntry)>, Str
         out.push((name, TensorEntry { dtype, shape: info.shape.clone(), range }));
     }
     Ok(out)
-}
-
-fn read_json(path: &Path) -> Result<serde_json::Value> {
-    let text = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    serde_json::from_slice(&text).map_err(|e| Error::model_file(path, format!("not JSON: {e}")))
 }

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// More keys or tensors than this are refused: real files have a few hundred.
 const MAX_ENTRIES: u64 = 1 << 16;
+/// So are longer arrays: the largest vocabularies have half a million merges.
+const MAX_ARRAY: usize = 1 << 21;
 const MAX_DIMS: u32 = 4;
 
 /// A metadata value; strings and arrays are ranges of the file.
@@ -323,6 +325,9 @@ impl Cursor<'_> {
     /// Walks an array without keeping its elements.
     fn array_value(&mut self) -> Result<Value, String> {
         let (kind, count) = (self.u32()?, self.length()?);
+        if count > MAX_ARRAY {
+            return Err(format!("an array of {count} elements; more than {MAX_ARRAY} are not believed"));
+        }
         let start = self.at;
         if kind == kind::STRING {
             for _ in 0..count {
@@ -330,7 +335,7 @@ impl Cursor<'_> {
             }
         } else {
             let size = kind::size(kind).ok_or_else(|| format!("an array of unsupported type {kind}"))?;
-            self.take(count.checked_mul(size).ok_or_else(|| format!("an array of {count} elements"))?)?;
+            self.take(count * size)?;
         }
         Ok(Value::Array { kind, count, range: start..self.at })
     }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 pub mod batch;
 pub mod device;
+pub mod gguf;
 pub mod models;
 pub mod reference;
 pub mod rng;
