@@ -35,6 +35,8 @@ pub mod quant;
 #[cfg(feature = "engine")]
 pub mod store;
 #[cfg(feature = "engine")]
+pub mod text;
+#[cfg(feature = "engine")]
 pub mod weights;
 
 #[cfg(feature = "engine")]
