@@ -124,8 +124,9 @@ pub fn run(cuda: &Cuda, op: &Attention<'_>) -> Result<()> {
     let window = op.window.map_or(u32::MAX, |w| w.min(u32::MAX as usize) as u32);
     let softcap = op.softcap.unwrap_or(0.0);
     if let Some(config) = plan_decode(&problem, cuda.gpu.spec()) {
-        let scratch = &cuda.scratch()?.attention;
-        let (partials, counters) = (cuda.gpu.address(&scratch.partials)?, cuda.gpu.address(&scratch.counters)?);
+        let scratch = cuda.scratch()?;
+        let (partials, counters) =
+            (cuda.gpu.address(&scratch.attention.partials)?, cuda.gpu.address(&scratch.attention.counters)?);
         let (heads, splits) = (op.heads as u32, config.grid[0]);
         let params = AttentionDecodeParams {
             batch,

@@ -2,6 +2,7 @@
 use super::{Cuda, Scratch, attention, sample};
 use crate::backend::*;
 use crate::error::{Error, Result};
+use std::sync::{Arc, PoisonError};
 
 /// Number of the QKV projection in [`OPERATIONS`], plus one.
 pub const QKV: u32 = 1;
@@ -28,9 +29,10 @@ impl Backend for Cuda {
     }
 
     fn reserve(&self, limits: &BatchLimits) -> Result<()> {
-        let scratch = Scratch::new(&self.gpu, limits)?;
-        let again = |_| Error::Unsupported("a backend's scratch is reserved once".into());
-        self.scratch.set(scratch).map_err(again)
+        let scratch = Arc::new(Scratch::new(&self.gpu, limits)?);
+        // Freeing the one before, if any, waits for the work that uses it.
+        *self.scratch.write().unwrap_or_else(PoisonError::into_inner) = Some(scratch);
+        Ok(())
     }
 
     fn alloc(&self, what: &str, bytes: usize) -> Result<Buffer> {

@@ -11,7 +11,7 @@ mod step;
 use crate::backend::{BatchLimits, Buffer, Float};
 use crate::device::Gpu;
 use crate::error::{Error, Result};
-use std::sync::OnceLock;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// A GPU, real or emulated, with our kernels.
 pub struct Cuda {
@@ -21,8 +21,8 @@ pub struct Cuda {
     pub float: Float,
     /// u32: 0, or the number of the operation that overflowed.
     pub status: Buffer,
-    /// Set once by `reserve`.
-    scratch: OnceLock<Scratch>,
+    /// Set by `reserve`; a later one replaces it.
+    scratch: RwLock<Option<Arc<Scratch>>>,
 }
 
 /// Device memory that the operations share between steps.
@@ -45,12 +45,12 @@ impl Cuda {
     /// Prepares an open device.
     pub fn new(gpu: Gpu, float: Float) -> Result<Self> {
         let status = gpu.alloc("status", 4)?;
-        Ok(Cuda { gpu, float, status, scratch: OnceLock::new() })
+        Ok(Cuda { gpu, float, status, scratch: RwLock::default() })
     }
 
-    fn scratch(&self) -> Result<&Scratch> {
+    fn scratch(&self) -> Result<Arc<Scratch>> {
         let missing =
             || Error::Shape { op: "scratch", message: "call Backend::reserve before the first operation".into() };
-        self.scratch.get().ok_or_else(missing)
+        self.scratch.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(missing)
     }
 }

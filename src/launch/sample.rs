@@ -50,15 +50,15 @@ pub fn run(cuda: &Cuda, op: &Sample<'_>) -> Result<()> {
     }
     let words = cuda.gpu.address(&op.batch.words)?;
     let at = |word: usize| words + 4 * word as u64;
-    let scratch = &cuda.scratch()?.sample;
+    let scratch = cuda.scratch()?;
     let params = SampleParams {
         logits: cuda.gpu.address(op.logits)?,
         out: cuda.gpu.address(op.out)?,
         sample: at(sections.sample),
         recent_start: at(sections.recent_start),
         recent: at(sections.recent),
-        best: cuda.gpu.address(&scratch.best)?,
-        counters: cuda.gpu.address(&scratch.counters)?,
+        best: cuda.gpu.address(&scratch.sample.best)?,
+        counters: cuda.gpu.address(&scratch.sample.counters)?,
         vocab: op.vocab as u32,
         pad: 0,
     };
