@@ -3,7 +3,7 @@
 //! Invariants: every function is deterministic on every host (no libm, no host rounding mode); a NaN result of 16 or 32
 //! bits is canonical (`0x7fff`, `0x7fffffff`); `f16`, `bf16` and fp8 values travel as their bits (`u16`, `u8`), packed
 //! pairs as `u32` with the first element in the low half. Scalars are branch-free and `#[inline(always)]`, so that a loop
-//! over 32 lanes inside a `#[target_feature]` function becomes vector code. [`mma`] holds the routines that
+//! over 32 lanes inside a `#[target_feature]` function becomes vector code. [`lanes`] and [`mma`] hold the routines that
 //! need explicit AVX2.
 //!
 //! Modifiers are types and constants where they decide code ([`Round`], `FTZ`), so that handlers monomorphise.
@@ -15,6 +15,7 @@ pub mod float;
 pub mod fp8;
 pub mod half;
 pub mod int;
+pub mod lanes;
 pub mod matrix;
 pub mod mma;
 pub mod packed;

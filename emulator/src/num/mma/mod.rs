@@ -11,6 +11,7 @@
 //! results are the `f32` sums rounded once at the end. `tf32` inputs lose their low 13 bits. Integer results wrap, or
 //! with `.satfinite` the exact sum is clamped.
 
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 mod portable;
 
@@ -163,9 +164,11 @@ impl Mma {
 
     /// `d = a * b + c`; registers of `d` beyond the form's number are left as they are.
     pub fn run(&self, fragments: &Fragments, d: &mut [Lanes; 4]) {
-        if !avx2::run(self, fragments, d) {
-            portable::run(self, fragments, d);
+        #[cfg(target_arch = "x86_64")]
+        if avx2::run(self, fragments, d) {
+            return;
         }
+        portable::run(self, fragments, d);
     }
 }
 
@@ -216,6 +219,7 @@ mod tests {
         })
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn avx2_gives_the_same_bits_as_the_portable_form() {
         for form in FORMS {
