@@ -137,6 +137,7 @@ fn from_gguf(keys: &GgufKeys<'_>) -> Result<ModelConfig> {
 
 fn from_json(keys: &JsonKeys<'_>) -> Result<ModelConfig> {
     keys.must_be("hidden_activation", &["gelu_pytorch_tanh"])?;
+    keys.must_be_off("use_bidirectional_attention")?;
     let (layers, head_dim) = (keys.size("num_hidden_layers")?, keys.size("head_dim")?);
     let (full_rope, window_rope) = json_ropes(keys, head_dim)?;
     let parts = Parts {

@@ -110,6 +110,7 @@ pub(super) fn gguf_scaling(keys: &GgufKeys<'_>) -> Result<RopeScaling> {
 
 fn from_json(keys: &JsonKeys<'_>) -> Result<ModelConfig> {
     keys.must_be("hidden_act", &["silu"])?;
+    keys.must_be_off("mlp_bias")?;
     let (width, heads) = (keys.size("hidden_size")?, keys.size("num_attention_heads")?);
     let sizes = Sizes {
         layers: keys.size("num_hidden_layers")?,

@@ -201,6 +201,14 @@ impl JsonKeys<'_> {
         }
     }
 
+    /// Refuses an option that kvick does not have.
+    pub fn must_be_off(&self, key: &str) -> Result<()> {
+        if self.value(key) == true {
+            return Err(Error::Unsupported(format!("{key}: kvick runs this architecture without it")));
+        }
+        Ok(())
+    }
+
     /// `eos_token_id`, a number or a list.
     pub fn eos(&self) -> Vec<u32> {
         let value = self.value("eos_token_id");

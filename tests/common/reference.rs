@@ -1,7 +1,9 @@
 //! What fp32 transformers say of the real models (`fixtures/reference`), and how far logits are from it.
-use kvick::models::{Evaluator, log_sum_exp};
+use super::device::Device;
+use kvick::models::{Evaluator, LoadOptions, Model, load, log_sum_exp};
 use safetensors::SafeTensors;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// Logits of one case at its stored positions.
 pub struct Case {
@@ -109,4 +111,59 @@ impl Distance {
         assert!(mean <= 1e-4, "{what}: mean KL {mean:.2e} over {} positions", self.kl.len());
         assert!(p99 <= 1e-3, "{what}: 99th percentile of KL {p99:.2e} over {} positions", self.kl.len());
     }
+}
+
+/// A tiny random checkpoint (`fixtures/tiny`) with all its logits.
+pub struct Tiny {
+    pub folder: PathBuf,
+    pub ids: Vec<u32>,
+    /// `[T, vocab]`.
+    pub logits: Vec<f32>,
+}
+
+/// `llama` or `gemma3`.
+pub fn tiny(name: &str) -> Tiny {
+    let fixtures = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny");
+    let bytes = std::fs::read(fixtures.join(format!("{name}.reference.safetensors"))).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    Tiny {
+        folder: fixtures.join(name),
+        ids: words(&tensors, "ids").into_iter().map(u32::from_le_bytes).collect(),
+        logits: words(&tensors, "logits").into_iter().map(f32::from_le_bytes).collect(),
+    }
+}
+
+impl Tiny {
+    /// Mean and largest KL divergence of a model, computed in pieces that cross pages and the window.
+    pub fn distance(&self, model: Model) -> (f64, f64) {
+        let mut evaluator = Evaluator::new(Arc::new(model), self.ids.len(), 7).unwrap();
+        let mut kl = Vec::new();
+        let vocab = self.logits.len() / self.ids.len();
+        evaluator
+            .logits(&self.ids, 0, |position, logits| {
+                kl.push(divergence(&self.logits[position * vocab..][..vocab], logits));
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(kl.len(), self.ids.len());
+        (kl.iter().sum::<f64>() / kl.len() as f64, kl.iter().copied().fold(0.0, f64::max))
+    }
+
+    /// Loads the model on a device and compares it.
+    pub fn assert_close(&self, device: &Device) {
+        let model = load(&self.folder, &device.backend, &LoadOptions::default()).unwrap_or_else(|e| panic!("{e}"));
+        let (mean, worst) = self.distance(model);
+        let what = format!("{} on {}", self.folder.display(), device.name);
+        assert!(mean <= 1e-4 && worst <= 1e-3, "{what}: KL mean {mean:.2e}, worst {worst:.2e}");
+    }
+}
+
+/// KL divergence of two rows of logits.
+pub fn divergence(expected: &[f32], actual: &[f32]) -> f64 {
+    let (norm_p, norm_q) = (log_sum_exp(expected), log_sum_exp(actual));
+    let terms = expected.iter().zip(actual).map(|(&p, &q)| {
+        let (p, q) = (f64::from(p) - norm_p, f64::from(q) - norm_q);
+        p.exp() * (p - q)
+    });
+    terms.sum()
 }
