@@ -1,6 +1,17 @@
-//! The KV cache: pages, the index that finds them again, and the policies that decide which ones stay.
+//! The KV cache: pages, the tree that finds them again, and the policies that decide which ones stay.
 //!
 //! Usable alone: `--no-default-features --features kv` builds this module without models, kernels or a CUDA compiler.
+//! [`Cache`] is the entry: it hands out [`Lease`]s on pages of its pools and never touches the bytes in them.
+pub mod cache;
+pub mod error;
+pub mod key;
+pub mod policy;
 pub mod pool;
+pub mod replay;
+pub mod trace;
+pub mod tree;
 
+pub use cache::{Cache, GroupConfig, Lease};
+pub use error::{Error, Result};
+pub use key::{Fingerprint, Key, Keys};
 pub use pool::{PageId, Pool, PoolError};

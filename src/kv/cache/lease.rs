@@ -1,0 +1,302 @@
+//! What one sequence holds: its page tables, and the pins and counts behind them.
+use super::Cache;
+use crate::kv::key::Keys;
+use crate::kv::pool::PageId;
+use crate::kv::tree::{NONE, NodeId};
+
+/// A page of which the first tokens are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Partial {
+    pub(super) node: NodeId,
+    pub(super) tokens: usize,
+}
+
+/// A page to be copied on the device before the step that writes to `to`. Copies are to be queued in the order they are given
+/// out, before the operations of the step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Copy {
+    pub group: usize,
+    pub from: PageId,
+    pub to: PageId,
+    /// Tokens of the page that matter.
+    pub tokens: usize,
+}
+
+/// The pages of one sequence. Give it back with [`Cache::finish`] or [`Cache::cancel`]; dropped, its pages stay pinned.
+#[derive(Debug)]
+#[must_use = "a lease pins pages until it is given back to the cache"]
+pub struct Lease {
+    /// Nodes of the leading pages that are in the tree.
+    nodes: Vec<NodeId>,
+    /// Per group, the page of each logical page; `u32::MAX` for one that left the window.
+    tables: Vec<Vec<u32>>,
+    /// Per group, leading pages that left the window.
+    slid: Vec<usize>,
+    /// Tokens whose K and V are in the pages (after the copies).
+    filled: usize,
+    partial: Option<Partial>,
+    copies: Vec<Copy>,
+}
+
+impl Lease {
+    /// Tokens that need not be computed: found in the cache, published or reported as computed.
+    pub fn filled(&self) -> usize {
+        self.filled
+    }
+
+    /// The physical pages of a group: `u32::MAX` for one that left the window.
+    pub fn table(&self, group: usize) -> &[u32] {
+        &self.tables[group]
+    }
+
+    /// Copies that the next step needs first. They are given out once.
+    pub fn take_copies(&mut self) -> Vec<Copy> {
+        std::mem::take(&mut self.copies)
+    }
+}
+
+impl Cache {
+    pub(super) fn lease(&mut self, keys: &Keys, path: &[NodeId], partial: Option<Partial>) -> Lease {
+        let groups = self.groups();
+        let mut lease = Lease {
+            nodes: path.to_vec(),
+            tables: Vec::with_capacity(groups),
+            slid: vec![0; groups],
+            filled: path.len() * self.page_tokens + partial.map_or(0, |partial| partial.tokens),
+            partial,
+            copies: Vec::new(),
+        };
+        for group in 0..groups {
+            let slid = self.tree.window(group).map_or(0, |window| path.len().saturating_sub(window));
+            lease.slid[group] = slid;
+            let mut table = Vec::with_capacity(keys.pages() + 1);
+            table.resize(slid, NONE);
+            table.extend(path[slid..].iter().map(|&node| self.tree.page(group, node).map_or(NONE, |page| page.0)));
+            lease.tables.push(table);
+        }
+        self.pin_all(&lease);
+        lease
+    }
+
+    fn pinned<'a>(&self, group: usize, lease: &'a Lease) -> &'a [NodeId] {
+        let from = match self.tree.window(group) {
+            None => lease.nodes.len().saturating_sub(1),
+            Some(_) => lease.slid[group].min(lease.nodes.len()),
+        };
+        &lease.nodes[from..]
+    }
+
+    fn pin_all(&mut self, lease: &Lease) {
+        for group in 0..self.groups() {
+            for &node in self.pinned(group, lease).iter().chain(lease.partial.as_ref().map(|partial| &partial.node)) {
+                self.tree.pin(group, node);
+            }
+        }
+    }
+
+    fn unpin(&mut self, group: usize, node: NodeId) {
+        self.tree.unpin(group, node);
+        self.notify_freed(group, Some(node));
+    }
+
+    /// Provides pages for the first `tokens` tokens of the sequence, copying where a page to be written is shared. False, and
+    /// nothing changed but evictions, if pages that are in use leave too little room.
+    pub fn grow(&mut self, lease: &mut Lease, tokens: usize) -> bool {
+        let pages = tokens.div_ceil(self.page_tokens);
+        let writing = lease.filled / self.page_tokens;
+        let shared = |cache: &Cache, group: usize| match lease.tables[group].get(writing) {
+            Some(&page) if tokens > lease.filled && writing >= lease.nodes.len() => {
+                cache.pools[group].count(PageId(page)) > 1
+            }
+            _ => false,
+        };
+        let shared: Vec<bool> = (0..self.groups()).map(|group| shared(self, group)).collect();
+        for (group, &shared) in shared.iter().enumerate() {
+            if !self.reserve(group, pages.saturating_sub(lease.tables[group].len()) + usize::from(shared)) {
+                return false;
+            }
+        }
+        let mut fresh = Vec::new();
+        for (group, shared) in shared.into_iter().enumerate() {
+            if shared {
+                self.unshare(lease, group, writing);
+            }
+            fresh.clear();
+            self.pools[group].alloc_into(pages.saturating_sub(lease.tables[group].len()), &mut fresh);
+            lease.tables[group].extend(fresh.iter().map(|page| page.0));
+        }
+        if lease.partial.is_some_and(|_| pages > writing) {
+            self.copy_partial(lease, writing);
+        }
+        true
+    }
+
+    /// Replaces a page that a fork holds too by one of our own.
+    fn unshare(&mut self, lease: &mut Lease, group: usize, index: usize) {
+        let from = PageId(lease.tables[group][index]);
+        let Some(&to) = self.pools[group].alloc(1).as_deref().and_then(<[PageId]>::first) else { return };
+        lease.tables[group][index] = to.0;
+        lease.copies.push(Copy { group, from, to, tokens: lease.filled % self.page_tokens });
+        self.free_page(group, from);
+    }
+
+    fn copy_partial(&mut self, lease: &mut Lease, index: usize) {
+        let Some(Partial { node, tokens }) = lease.partial.take() else { return };
+        for group in 0..self.groups() {
+            if let Some(from) = self.tree.page(group, node) {
+                lease.copies.push(Copy { group, from, to: PageId(lease.tables[group][index]), tokens });
+            }
+            self.unpin(group, node);
+        }
+    }
+
+    /// Says that the first `computed` tokens of `keys` are in the pages of the lease, and lets others find the full pages.
+    /// `keys` are those of the same sequence, tokens that were generated included.
+    pub fn publish(&mut self, lease: &mut Lease, keys: &Keys, computed: usize, now: u64) {
+        lease.filled = lease.filled.max(computed.min(keys.tokens().len()));
+        let (from, to) = (lease.nodes.len(), lease.filled / self.page_tokens);
+        let mut grown = from;
+        for index in from..to {
+            let Some((node, new)) = self.node_of(lease, keys, index) else { break };
+            lease.nodes.push(node);
+            if !new {
+                grown = index + 1;
+            }
+        }
+        if lease.nodes.len() > from {
+            self.settle(lease, from, grown, now);
+        }
+    }
+
+    /// The node of a page whose predecessors are in `lease.nodes`, and whether it is new; `None` if the name is taken.
+    fn node_of(&mut self, lease: &Lease, keys: &Keys, index: usize) -> Option<(NodeId, bool)> {
+        let key = keys.key(index)?;
+        let parent = match lease.nodes.last() {
+            Some(&node) => node,
+            None => self.tree.root(keys.root()),
+        };
+        match self.tree.find(&key) {
+            None => Some((self.tree.add(parent, key, keys.page(index)), true)),
+            Some(node) if self.tree.parent(node) == Some(parent) && self.tree.tokens(node) == keys.page(index) => {
+                Some((node, false))
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Moves the pages `from..` of the lease into the tree. From `grown` on, their nodes are new to the policies.
+    fn settle(&mut self, lease: &mut Lease, from: usize, grown: usize, now: u64) {
+        let mut settled = Vec::with_capacity(lease.nodes.len() - from);
+        for group in 0..self.groups() {
+            settled.clear();
+            let window = self.tree.window(group).is_some();
+            for index in from..lease.nodes.len() {
+                let (node, page) = (lease.nodes[index], lease.tables[group][index]);
+                if page == NONE {
+                    continue;
+                }
+                match self.tree.page(group, node) {
+                    None => {
+                        self.tree.settle(group, node, PageId(page));
+                        settled.push(node);
+                    }
+                    Some(kept) => {
+                        lease.tables[group][index] = kept.0;
+                        self.free_page(group, PageId(page));
+                        self.counters.duplicates += u64::from(kept.0 != page);
+                    }
+                }
+                if window {
+                    self.tree.pin(group, node);
+                }
+            }
+            if !window {
+                self.tree.pin(group, lease.nodes[lease.nodes.len() - 1]);
+                if from > 0 {
+                    self.tree.unpin(group, lease.nodes[from - 1]);
+                }
+            }
+            let view = self.tree.view(group);
+            self.policies[group].grow(view, now, &lease.nodes[grown..]);
+            self.policies[group].insert(view, &settled);
+        }
+    }
+
+    /// Lets go of pages that no token from `position` on will read in groups with a window.
+    pub fn slide(&mut self, lease: &mut Lease, position: usize) {
+        for group in 0..self.groups() {
+            let Some(window) = self.tree.window(group) else { continue };
+            let first = (position / self.page_tokens).saturating_sub(window);
+            for index in lease.slid[group]..first.min(lease.tables[group].len()) {
+                let page = std::mem::replace(&mut lease.tables[group][index], NONE);
+                match lease.nodes.get(index) {
+                    Some(&node) => {
+                        self.unpin(group, node);
+                        if self.tree.view(group).evictable(node) {
+                            self.policies[group].retire(self.tree.view(group), node);
+                        }
+                    }
+                    None if page != NONE => self.free_page(group, PageId(page)),
+                    None => {}
+                }
+                lease.slid[group] = index + 1;
+            }
+        }
+    }
+
+    /// A second lease on the same pages. Pages that are not full yet are copied when either side writes to them.
+    pub fn fork(&mut self, lease: &Lease) -> Lease {
+        let fork = Lease {
+            nodes: lease.nodes.clone(),
+            tables: lease.tables.clone(),
+            slid: lease.slid.clone(),
+            filled: lease.filled,
+            partial: lease.partial,
+            copies: Vec::new(),
+        };
+        self.pin_all(&fork);
+        for group in 0..self.groups() {
+            for &page in fork.tables[group][fork.nodes.len()..].iter().filter(|&&page| page != NONE) {
+                let retained = self.pools[group].retain(PageId(page));
+                debug_assert!(retained.is_ok(), "{retained:?}");
+            }
+        }
+        fork
+    }
+
+    /// Publishes what is computed, the partly filled last page too, and lets go of the rest.
+    pub fn finish(&mut self, mut lease: Lease, keys: &Keys, computed: usize, now: u64) {
+        self.publish(&mut lease, keys, computed, now);
+        let index = lease.nodes.len();
+        let whole = lease.filled == keys.tokens().len() && index == keys.full().len() && lease.copies.is_empty();
+        let ours = |group: usize| match lease.tables[group].get(index) {
+            Some(&page) => self.pools[group].count(PageId(page)) == 1,
+            None => false,
+        };
+        if whole && keys.tail().is_some() && (0..self.groups()).all(ours) {
+            if let Some((node, new)) = self.node_of(&lease, keys, index) {
+                lease.nodes.push(node);
+                self.settle(&mut lease, index, index + usize::from(!new), now);
+            }
+        }
+        self.cancel(lease);
+    }
+
+    /// Lets go of everything; what was published stays cached.
+    pub fn cancel(&mut self, lease: Lease) {
+        for group in 0..self.groups() {
+            let pinned = self.pinned(group, &lease).len();
+            for &node in &lease.nodes[lease.nodes.len() - pinned..] {
+                self.unpin(group, node);
+            }
+            if let Some(partial) = lease.partial {
+                self.unpin(group, partial.node);
+            }
+            for &page in lease.tables[group].iter().skip(lease.nodes.len()).filter(|&&page| page != NONE) {
+                self.free_page(group, PageId(page));
+            }
+        }
+        self.forget_surplus();
+    }
+}

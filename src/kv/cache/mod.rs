@@ -1,0 +1,180 @@
+//! The cache of one device: page pools, the tree of what they hold, and the policies that make room.
+//!
+//! Life of a request: [`Cache::start`] finds the longest prefix that every group can serve and pins it; [`Cache::grow`]
+//! provides pages for what is to be computed, evicting as needed; [`Cache::publish`] lets others find pages that are
+//! computed; [`Cache::finish`] publishes the rest and lets go, [`Cache::cancel`] only lets go.
+//!
+//! Invariants:
+//! * A page is held by the tree (pool count 1), by one lease (count 1), by leases that share it after a fork (their number),
+//!   or it is free.
+//! * A lease pins the deepest tree node of its prefix in groups with full attention, which protects all above it, and each
+//!   node inside the window in the others.
+//! * Pages of other keys are never served: a hit compares the token ids as well.
+use super::key::{Fingerprint, Key, Keys};
+use super::policy::{Lru, Policy};
+use super::pool::{PageId, Pool};
+use super::tree::{NodeId, Tree};
+
+mod lease;
+mod lookup;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+pub use lease::{Copy, Lease};
+pub use stats::Counters;
+
+/// One group of layers with the same attention kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// Physical pages.
+    pub pages: usize,
+    /// Tokens of the attention window, the token itself included; `None` for full attention.
+    pub window: Option<usize>,
+}
+
+/// The pages of one model on one device, and what is in them.
+pub struct Cache {
+    page_tokens: usize,
+    fingerprint: Fingerprint,
+    tree: Tree,
+    pools: Vec<Pool>,
+    policies: Vec<Box<dyn Policy>>,
+    counters: Counters,
+    /// Tenants whose epoch is not 0, see [`Cache::invalidate`].
+    epochs: std::collections::HashMap<Vec<u8>, u64>,
+    scratch: Vec<NodeId>,
+}
+
+impl Cache {
+    /// A cache of empty pages. `policy` orders the groups with full attention; groups with a window use LRU over the pages
+    /// that a hit would need. `ghosts` is how many pages are remembered after they are gone.
+    pub fn new(
+        fingerprint: Fingerprint,
+        page_tokens: usize,
+        groups: &[GroupConfig],
+        ghosts: usize,
+        mut policy: impl FnMut() -> Box<dyn Policy>,
+    ) -> Self {
+        let page_tokens = page_tokens.max(1);
+        let windows: Vec<Option<usize>> =
+            groups.iter().map(|group| group.window.map(|tokens| window_pages(tokens, page_tokens))).collect();
+        let policies = windows.iter().map(|window| match window {
+            None => policy(),
+            Some(_) => Box::new(Lru::default()),
+        });
+        Cache {
+            page_tokens,
+            fingerprint,
+            policies: policies.collect(),
+            tree: Tree::new(page_tokens, &windows, ghosts),
+            pools: groups.iter().map(|group| Pool::new(group.pages)).collect(),
+            counters: Counters::default(),
+            epochs: Default::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The key above the first pages of a tenant's prompts, for [`Keys::new`].
+    pub fn root(&self, salt: &[u8]) -> Key {
+        self.fingerprint.root(salt, self.epochs.get(salt).copied().unwrap_or(0))
+    }
+
+    /// The keys of a tenant's prompt.
+    pub fn keys(&self, salt: &[u8], tokens: &[u32]) -> Keys {
+        Keys::new(self.root(salt), self.page_tokens, tokens)
+    }
+
+    /// Makes room for `n` pages in a group, evicting what the policy values least; false if pinned pages prevent it, with
+    /// nothing evicted in vain left out of the count of evictions.
+    pub fn reserve(&mut self, group: usize, n: usize) -> bool {
+        while self.pools[group].free() < n {
+            if !self.evict_one(group) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Evicts until at most `pages` pages of a group are cached, or none can go.
+    pub fn trim(&mut self, group: usize, pages: usize) {
+        while self.tree.resident(group) > pages && self.evict_one(group) {}
+    }
+
+    fn evict_one(&mut self, group: usize) -> bool {
+        let Some(node) = self.policies[group].victim(self.tree.view(group)) else { return false };
+        self.drop_page(group, node, true);
+        self.counters.evicted += 1;
+        true
+    }
+
+    /// Takes a resident node's page away and gives it back to the pool.
+    fn drop_page(&mut self, group: usize, node: NodeId, evicted: bool) {
+        self.policies[group].remove(self.tree.view(group), node, evicted);
+        if let Some(page) = self.tree.unsettle(group, node) {
+            self.free_page(group, page);
+        }
+        self.notify_freed(group, self.tree.parent(node));
+        self.forget_surplus();
+    }
+
+    fn notify_freed(&mut self, group: usize, node: Option<NodeId>) {
+        let view = self.tree.view(group);
+        if let Some(node) = node.filter(|&node| view.evictable(node)) {
+            self.policies[group].freed(view, node);
+        }
+    }
+
+    fn free_page(&mut self, group: usize, page: PageId) {
+        let freed = self.pools[group].release(page);
+        debug_assert!(freed.is_ok(), "{freed:?}");
+    }
+
+    fn forget_surplus(&mut self) {
+        while let Some(ghost) = self.tree.surplus_ghost() {
+            self.forget(ghost);
+        }
+    }
+
+    fn forget(&mut self, ghost: NodeId) {
+        for (group, policy) in self.policies.iter_mut().enumerate() {
+            policy.forget(self.tree.view(group), ghost);
+        }
+        self.tree.forget(ghost);
+    }
+
+    /// Number of groups.
+    pub fn groups(&self) -> usize {
+        self.pools.len()
+    }
+
+    /// Pages of a group that nobody holds.
+    pub fn free(&self, group: usize) -> usize {
+        self.pools[group].free()
+    }
+
+    /// Pages of a group in all.
+    pub fn pages(&self, group: usize) -> usize {
+        self.pools[group].pages()
+    }
+
+    /// Pages of a group that can be found.
+    pub fn cached(&self, group: usize) -> usize {
+        self.tree.resident(group)
+    }
+
+    /// Tokens of a page.
+    pub fn page_tokens(&self) -> usize {
+        self.page_tokens
+    }
+
+    /// What has happened so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+}
+
+/// Pages before a position that attention with a window of `tokens` (the token itself included) reads.
+fn window_pages(tokens: usize, page_tokens: usize) -> usize {
+    tokens.saturating_sub(1).div_ceil(page_tokens)
+}

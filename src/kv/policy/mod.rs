@@ -1,0 +1,82 @@
+//! Which page goes when room is needed: one trait, the classic policies and ours.
+//!
+//! A policy orders the pages of one group on one tier. It sees every request as the path of nodes it refers to, including
+//! those that are not resident, and picks victims among the pages that may go. The same code runs in the engine, on every
+//! tier and in replay.
+use super::error::Error;
+use super::trace::Trace;
+use super::tree::{NodeId, View};
+
+mod list;
+mod lru;
+
+pub use lru::Lru;
+
+/// The order of eviction of one group's pages. The cache calls it; all calls are about nodes of one tree.
+pub trait Policy: Send {
+    /// A request at time `now` (ms, never decreasing) refers to all of `path`, shallow first, resident or not.
+    fn visit(&mut self, view: View<'_>, now: u64, path: &[NodeId]);
+
+    /// Nodes that no request named before they were filled: generated tokens. Each is the child of the one before.
+    fn grow(&mut self, _view: View<'_>, _now: u64, _nodes: &[NodeId]) {}
+
+    /// These nodes, shallow first, became resident.
+    fn insert(&mut self, view: View<'_>, nodes: &[NodeId]);
+
+    /// The page that should go next, among those for which [`View::evictable`] is true. `None` only if there is none.
+    fn victim(&mut self, view: View<'_>) -> Option<NodeId>;
+
+    /// A node is about to lose its page: the victim (`evicted`), or one that was invalidated.
+    fn remove(&mut self, view: View<'_>, node: NodeId, evicted: bool);
+
+    /// A resident node lost its last resident child or its last pin.
+    fn freed(&mut self, _view: View<'_>, _node: NodeId) {}
+
+    /// A resident node is of little use now: it left the window of the request that computed it.
+    fn retire(&mut self, _view: View<'_>, _node: NodeId) {}
+
+    /// A node without pages will be forgotten; its id may come back as another page.
+    fn forget(&mut self, _view: View<'_>, _node: NodeId) {}
+}
+
+/// The policies by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// [`Lru`].
+    Lru,
+}
+
+impl Kind {
+    /// Every policy.
+    pub const ALL: [Kind; 1] = [Kind::Lru];
+
+    /// As written on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Lru => "lru",
+        }
+    }
+
+    /// Pages worth remembering after they are gone, for a cache of `capacity` pages.
+    pub fn ghosts(self, _capacity: usize) -> usize {
+        0
+    }
+
+    /// A policy for `capacity` pages. Belady's needs the trace that will be replayed.
+    pub fn build(self, _capacity: usize, _trace: Option<&Trace>) -> Box<dyn Policy> {
+        match self {
+            Kind::Lru => Box::new(Lru::default()),
+        }
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Kind::ALL
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| Error::Policy { name: name.to_owned(), known: Kind::ALL.map(Kind::name).join(", ") })
+    }
+}

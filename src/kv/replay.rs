@@ -1,0 +1,58 @@
+//! Replay of a trace through the real cache and policies: deterministic, with the time of the trace.
+//!
+//! How hits are counted: a request's hits are its longest prefix of cached blocks, the partly filled last one included; then
+//! all its blocks are cached, and the policy evicts down to the capacity, so that newcomers may go first.
+use super::cache::{Cache, GroupConfig};
+use super::key::{Fingerprint, Keys};
+use super::policy::Kind;
+use super::trace::Trace;
+use std::time::Instant;
+
+/// What a policy reached with a capacity.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Row {
+    /// The policy.
+    pub policy: &'static str,
+    /// Blocks.
+    pub capacity: usize,
+    /// Hits per 100 block references.
+    pub hit_percent: f64,
+    /// The same for the first and the second half of the requests.
+    pub half_percent: [f64; 2],
+    /// Of the replay alone.
+    pub seconds: f64,
+}
+
+/// Replays all requests of a trace.
+pub fn replay(trace: &Trace, policy: Kind, capacity: usize) -> Row {
+    let start = Instant::now();
+    let fingerprint = Fingerprint::new([("trace", b"".as_slice())]);
+    let group = GroupConfig { pages: capacity + trace.longest(), window: None };
+    let mut cache =
+        Cache::new(fingerprint, 2, &[group], policy.ghosts(capacity), || policy.build(capacity, Some(trace)));
+    let root = cache.root(b"");
+    let mut halves = [(0, 0); 2];
+    for (index, request) in trace.requests().enumerate() {
+        let keys = Keys::from_ids(root, request.blocks, request.partial);
+        let before = cache.counters().hits;
+        let mut lease = cache.start(&keys, usize::MAX, request.timestamp);
+        let grown = cache.grow(&mut lease, keys.tokens().len());
+        debug_assert!(grown, "the pool has room for the capacity and the longest request");
+        lease.take_copies();
+        cache.finish(lease, &keys, keys.tokens().len(), request.timestamp);
+        cache.trim(0, capacity);
+        let half = &mut halves[index * 2 / trace.len()];
+        half.0 += cache.counters().hits - before;
+        half.1 += request.blocks.len() as u64;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let [(a, all_a), (b, all_b)] = halves;
+    let percent = |hits: u64, all: u64| if all == 0 { 0.0 } else { 100.0 * hits as f64 / all as f64 };
+    Row {
+        policy: policy.name(),
+        capacity,
+        hit_percent: percent(a + b, all_a + all_b),
+        half_percent: [percent(a, all_a), percent(b, all_b)],
+        seconds,
+    }
+}
