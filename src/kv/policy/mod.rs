@@ -7,9 +7,12 @@ use super::error::Error;
 use super::trace::Trace;
 use super::tree::{NodeId, View};
 
+mod hazard;
+mod kvick;
 mod list;
 mod lru;
 
+pub use kvick::Kvick;
 pub use lru::Lru;
 
 /// The order of eviction of one group's pages. The cache calls it; all calls are about nodes of one tree.
@@ -44,28 +47,35 @@ pub trait Policy: Send {
 pub enum Kind {
     /// [`Lru`].
     Lru,
+    /// [`Kvick`].
+    Kvick,
 }
 
 impl Kind {
     /// Every policy.
-    pub const ALL: [Kind; 1] = [Kind::Lru];
+    pub const ALL: [Kind; 2] = [Kind::Lru, Kind::Kvick];
 
     /// As written on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Lru => "lru",
+            Kind::Kvick => "kvick",
         }
     }
 
     /// Pages worth remembering after they are gone, for a cache of `capacity` pages.
-    pub fn ghosts(self, _capacity: usize) -> usize {
-        0
+    pub fn ghosts(self, capacity: usize) -> usize {
+        match self {
+            Kind::Kvick => (4 * capacity).max(1 << 16),
+            _ => 0,
+        }
     }
 
     /// A policy for `capacity` pages. Belady's needs the trace that will be replayed.
     pub fn build(self, _capacity: usize, _trace: Option<&Trace>) -> Box<dyn Policy> {
         match self {
             Kind::Lru => Box::new(Lru::default()),
+            Kind::Kvick => Box::new(Kvick::default()),
         }
     }
 }
