@@ -50,6 +50,10 @@ impl Lease {
         &self.tables[group]
     }
 
+    pub(super) fn nodes(&self) -> &[NodeId] {
+        &self.nodes
+    }
+
     /// Copies that the next step needs first. They are given out once.
     pub fn take_copies(&mut self) -> Vec<Copy> {
         std::mem::take(&mut self.copies)
@@ -158,7 +162,7 @@ impl Cache {
         let (from, to) = (lease.nodes.len(), lease.filled / self.page_tokens);
         let mut grown = from;
         for index in from..to {
-            let Some((node, new)) = self.node_of(lease, keys, index) else { break };
+            let Some((node, new)) = self.node_of(lease, keys, index, now) else { break };
             lease.nodes.push(node);
             if !new {
                 grown = index + 1;
@@ -169,8 +173,9 @@ impl Cache {
         }
     }
 
-    /// The node of a page whose predecessors are in `lease.nodes`, and whether it is new; `None` if the name is taken.
-    fn node_of(&mut self, lease: &Lease, keys: &Keys, index: usize) -> Option<(NodeId, bool)> {
+    /// The node of a page whose predecessors are in `lease.nodes`, and whether it is new; `None` if the name is taken by
+    /// other tokens, or by a page that is out of service and still there.
+    fn node_of(&mut self, lease: &Lease, keys: &Keys, index: usize, now: u64) -> Option<(NodeId, bool)> {
         let key = keys.key(index)?;
         let parent = match lease.nodes.last() {
             Some(&node) => node,
@@ -178,10 +183,14 @@ impl Cache {
         };
         match self.tree.find(&key) {
             None => Some((self.tree.add(parent, key, keys.page(index)), true)),
-            Some(node) if self.tree.parent(node) == Some(parent) && self.tree.tokens(node) == keys.page(index) => {
+            Some(node) if self.tree.parent(node) != Some(parent) || self.tree.tokens(node) != keys.page(index) => None,
+            Some(node) if self.tree.expires(node) > now => Some((node, false)),
+            // Out of service: a page computed anew may take its place once the old one is gone.
+            Some(node) if (0..self.groups()).any(|group| self.tree.page(group, node).is_some()) => None,
+            Some(node) => {
+                self.tree.expire_at(node, u64::MAX);
                 Some((node, false))
             }
-            Some(_) => None,
         }
     }
 
@@ -274,11 +283,12 @@ impl Cache {
             Some(&page) => self.pools[group].count(PageId(page)) == 1,
             None => false,
         };
-        if whole && keys.tail().is_some() && (0..self.groups()).all(ours) {
-            if let Some((node, new)) = self.node_of(&lease, keys, index) {
-                lease.nodes.push(node);
-                self.settle(&mut lease, index, index + usize::from(!new), now);
-            }
+        if whole
+            && (0..self.groups()).all(ours)
+            && let Some((node, new)) = self.node_of(&lease, keys, index, now)
+        {
+            lease.nodes.push(node);
+            self.settle(&mut lease, index, index + usize::from(!new), now);
         }
         self.cancel(lease);
     }

@@ -15,6 +15,7 @@ use super::policy::{Lru, Policy};
 use super::pool::{PageId, Pool};
 use super::tree::{NodeId, Tree};
 
+mod invalidate;
 mod lease;
 mod lookup;
 mod stats;
@@ -41,7 +42,7 @@ pub struct Cache {
     pools: Vec<Pool>,
     policies: Vec<Box<dyn Policy>>,
     counters: Counters,
-    /// Tenants whose epoch is not 0, see [`Cache::invalidate`].
+    /// Tenants whose epoch is not 0, see [`Cache::invalidate_salt`].
     epochs: std::collections::HashMap<Vec<u8>, u64>,
     scratch: Vec<NodeId>,
 }
@@ -85,8 +86,7 @@ impl Cache {
         Keys::new(self.root(salt), self.page_tokens, tokens)
     }
 
-    /// Makes room for `n` pages in a group, evicting what the policy values least; false if pinned pages prevent it, with
-    /// nothing evicted in vain left out of the count of evictions.
+    /// Makes room for `n` pages in a group, evicting what the policy values least; false if pages in use prevent it.
     pub fn reserve(&mut self, group: usize, n: usize) -> bool {
         while self.pools[group].free() < n {
             if !self.evict_one(group) {
@@ -104,6 +104,7 @@ impl Cache {
     fn evict_one(&mut self, group: usize) -> bool {
         let Some(node) = self.policies[group].victim(self.tree.view(group)) else { return false };
         self.drop_page(group, node, true);
+        self.forget_surplus();
         self.counters.evicted += 1;
         true
     }
@@ -115,7 +116,6 @@ impl Cache {
             self.free_page(group, page);
         }
         self.notify_freed(group, self.tree.parent(node));
-        self.forget_surplus();
     }
 
     fn notify_freed(&mut self, group: usize, node: Option<NodeId>) {

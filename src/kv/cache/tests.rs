@@ -1,1 +1,294 @@
+//! The cache against a model device whose pages hold, for each token, a digest of the whole prefix: reading any other page
+//! than the right one shows.
+use super::*;
+use crate::kv::policy::Kind;
+use proptest::prelude::*;
 
+const PAGE: usize = 4;
+const WINDOW: usize = 9;
+
+fn digest(tokens: &[u32]) -> u32 {
+    tokens.iter().fold(0x811c_9dc5, |hash, &token| (hash ^ token).wrapping_mul(0x0100_0193))
+}
+
+struct Sequence {
+    lease: Lease,
+    keys: Keys,
+}
+
+/// A cache, what its pages hold, and the sequences that use it.
+struct World {
+    cache: Cache,
+    pages: Vec<Vec<[u32; PAGE]>>,
+    live: Vec<Sequence>,
+    now: u64,
+}
+
+impl World {
+    fn new(kind: Kind, groups: &[GroupConfig], ghosts: usize) -> Self {
+        let fingerprint = Fingerprint::new([("test", b"1".as_slice())]);
+        World {
+            cache: Cache::new(fingerprint, PAGE, groups, ghosts, || kind.build(groups[0].pages, None)),
+            pages: groups.iter().map(|group| vec![[0; PAGE]; group.pages]).collect(),
+            live: Vec::new(),
+            now: 0,
+        }
+    }
+
+    fn start(&mut self, salt: &[u8], tokens: &[u32]) -> usize {
+        self.now += 700;
+        let keys = self.cache.keys(salt, tokens);
+        let lease = self.cache.start(&keys, tokens.len().saturating_sub(1), self.now);
+        self.live.push(Sequence { lease, keys });
+        self.live.last().unwrap().lease.filled()
+    }
+
+    /// Computes up to `n` more tokens; generates when the prompt is done. False if there is no room.
+    fn step(&mut self, which: usize, n: usize, generated: u32) -> bool {
+        let Sequence { lease, keys } = &mut self.live[which];
+        if lease.filled() == keys.tokens().len() {
+            keys.extend(&[generated]);
+        }
+        let (from, to) = (lease.filled(), (lease.filled() + n).min(keys.tokens().len()));
+        if !self.cache.grow(lease, to) {
+            return false;
+        }
+        for Copy { group, from, to, tokens } in lease.take_copies() {
+            let source = self.pages[group][from.index()];
+            self.pages[group][to.index()][..tokens].copy_from_slice(&source[..tokens]);
+        }
+        for group in 0..self.pages.len() {
+            for at in from..to {
+                let page = lease.table(group)[at / PAGE];
+                self.pages[group][page as usize][at % PAGE] = digest(&keys.tokens()[..=at]);
+            }
+        }
+        self.check(which, to);
+        let Sequence { lease, keys } = &mut self.live[which];
+        self.cache.publish(lease, keys, to, self.now);
+        self.cache.slide(lease, to);
+        true
+    }
+
+    /// What attention at the last of the first `filled` tokens would read is what belongs there.
+    fn check(&self, which: usize, filled: usize) {
+        let Sequence { lease, keys } = &self.live[which];
+        for group in 0..self.pages.len() {
+            let first = match self.cache.tree.window(group) {
+                None => 0,
+                Some(_) => lease.filled().saturating_sub(WINDOW - 1),
+            };
+            for at in first..filled {
+                let page = lease.table(group)[at / PAGE] as usize;
+                let found = self.pages[group][page][at % PAGE];
+                assert_eq!(found, digest(&keys.tokens()[..=at]), "group {group}, token {at} of {filled}, page {page}");
+            }
+        }
+    }
+
+    fn finish(&mut self, which: usize) {
+        let Sequence { lease, keys } = self.live.swap_remove(which);
+        let computed = lease.filled();
+        self.cache.finish(lease, &keys, computed, self.now);
+    }
+
+    fn fork(&mut self, which: usize) {
+        let Sequence { lease, keys } = &self.live[which];
+        let (lease, keys) = (self.cache.fork(lease), keys.clone());
+        self.live.push(Sequence { lease, keys });
+    }
+
+    /// Everything is given back: pages are cached or free, and all can be freed.
+    fn close(mut self) {
+        while let Some(Sequence { lease, .. }) = self.live.pop() {
+            self.cache.cancel(lease);
+        }
+        for group in 0..self.pages.len() {
+            assert_eq!(self.cache.free(group) + self.cache.cached(group), self.cache.pages(group), "leaked");
+            self.cache.trim(group, 0);
+            assert_eq!(self.cache.free(group), self.cache.pages(group), "cannot be evicted");
+        }
+    }
+
+    fn run(&mut self, tokens: &[u32]) -> usize {
+        let hit = self.start(b"", tokens);
+        while self.live.last().unwrap().lease.filled() < tokens.len() {
+            assert!(self.step(self.live.len() - 1, 5, 0));
+        }
+        self.finish(self.live.len() - 1);
+        hit
+    }
+}
+
+fn full(pages: usize) -> GroupConfig {
+    GroupConfig { pages, window: None }
+}
+
+fn windowed(pages: usize) -> GroupConfig {
+    GroupConfig { pages, window: Some(WINDOW) }
+}
+
+#[test]
+fn finds_pages_and_the_beginning_of_a_page() {
+    let mut world = World::new(Kind::Kvick, &[full(32)], 100);
+    let prompt: Vec<u32> = (0..18).collect();
+    assert_eq!(world.run(&prompt), 0);
+    assert_eq!(world.run(&prompt), 17, "all but the token whose logits are wanted");
+    let mut other = prompt.clone();
+    other[10] = 99;
+    assert_eq!(world.run(&other), 10, "two pages and two tokens of the third");
+    let mut longer = prompt.clone();
+    longer.extend([7, 8, 9]);
+    assert_eq!(world.run(&longer), 18, "the partly filled last page, too");
+    let counters = world.cache.counters();
+    assert_eq!((counters.requests, counters.hit_tokens), (4, 17 + 10 + 18));
+    world.close();
+}
+
+#[test]
+fn salts_do_not_share() {
+    let mut world = World::new(Kind::Kvick, &[full(32)], 100);
+    let prompt: Vec<u32> = (0..16).collect();
+    world.run(&prompt);
+    assert_eq!(world.start(b"tenant", &prompt), 0);
+    assert_eq!(world.start(b"", &prompt), 15);
+    world.close();
+}
+
+#[test]
+fn a_windowed_group_needs_only_its_window() {
+    let mut world = World::new(Kind::Kvick, &[full(32), windowed(8)], 100);
+    let prompt: Vec<u32> = (0..40).collect();
+    world.run(&prompt);
+    assert!(world.cache.cached(1) <= 8);
+    let mut next = prompt.clone();
+    next.extend(50..60);
+    assert_eq!(world.start(b"", &next), 40, "ten pages of the full group, two of the windowed one");
+    let table = world.live[0].lease.table(1);
+    assert_eq!(table.iter().filter(|&&page| page != u32::MAX).count(), 2, "{table:?}");
+    world.close();
+}
+
+#[test]
+fn pinned_pages_stay_and_room_is_refused() {
+    let mut world = World::new(Kind::Lru, &[full(4)], 100);
+    world.start(b"", &[1; 12]);
+    assert!(world.step(0, 12, 0));
+    world.start(b"", &[2; 12]);
+    assert!(!world.step(1, 12, 0), "three pages are in use, one is free");
+    assert_eq!(world.cache.free(0), 1);
+    assert!(world.step(1, 4, 0));
+    world.finish(0);
+    assert!(world.step(0, 8, 0), "evicts what is not in use any more");
+    assert_eq!(world.cache.counters().evicted, 2);
+    world.close();
+}
+
+#[test]
+fn two_that_compute_the_same_keep_one_copy() {
+    let mut world = World::new(Kind::Kvick, &[full(16)], 100);
+    for _ in 0..2 {
+        assert_eq!(world.start(b"", &[5; 8]), 0);
+    }
+    assert!(world.step(0, 8, 0) && world.step(1, 8, 0));
+    assert_eq!(world.live[0].lease.table(0), world.live[1].lease.table(0));
+    assert_eq!((world.cache.free(0), world.cache.counters().duplicates), (14, 2));
+    world.close();
+}
+
+#[test]
+fn what_is_invalid_is_not_found() {
+    let mut world = World::new(Kind::Kvick, &[full(32), windowed(16)], 100);
+    let (a, b): (Vec<u32>, Vec<u32>) = ((0..16).collect(), (50..66).collect());
+    world.run(&a);
+    world.run(&b);
+    let prefix = world.cache.keys(b"", &a[..8]);
+    assert_eq!(world.cache.invalidate_prefix(&prefix), 6, "pages 1 to 3 of both groups");
+    assert_eq!((world.run(&a), world.run(&b)), (4, 15));
+    assert_eq!(world.run(&a), 15, "computed and published anew");
+
+    world.start(b"", &a);
+    let time = world.now + 1000;
+    world.cache.expire_at(&world.live[0].lease, time);
+    assert_eq!(world.start(b"", &a), 15);
+    world.now = time;
+    assert_eq!(world.start(b"", &a), 0);
+    assert!(world.cache.counters().expired > 0);
+
+    let old = world.cache.root(b"");
+    world.cache.invalidate_salt(b"");
+    assert_ne!(world.cache.root(b""), old);
+    assert_eq!(world.start(b"", &b), 0);
+    world.close();
+}
+
+#[test]
+fn misses_have_reasons() {
+    let mut world = World::new(Kind::Lru, &[full(4)], 100);
+    world.run(&[1; 16]);
+    world.run(&[2; 16]);
+    world.run(&[1; 16]);
+    let counters = world.cache.counters();
+    assert_eq!((counters.cold, counters.gone, counters.hits), (8, 4, 0), "{counters:?}");
+    world.close();
+}
+
+#[derive(Clone, Debug)]
+enum Call {
+    Start { salt: u8, stem: u8, stem_tokens: usize, end: Vec<u32> },
+    Step { which: usize, tokens: usize, generated: u32 },
+    Fork(usize),
+    Finish(usize),
+    Cancel(usize),
+    Trim(usize),
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let end = prop::collection::vec(0..3u32, 0..10);
+    prop_oneof![
+        3 => (0..2u8, 0..3u8, 0..24usize, end)
+            .prop_map(|(salt, stem, stem_tokens, end)| Call::Start { salt, stem, stem_tokens, end }),
+        8 => (any::<usize>(), 1..14usize, 0..3u32)
+            .prop_map(|(which, tokens, generated)| Call::Step { which, tokens, generated }),
+        1 => any::<usize>().prop_map(Call::Fork),
+        2 => any::<usize>().prop_map(Call::Finish),
+        1 => any::<usize>().prop_map(Call::Cancel),
+        1 => (0..12usize).prop_map(Call::Trim),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+    #[test]
+    fn never_serves_another_page_and_never_leaks(
+        kind in prop::sample::select(Kind::ALL.to_vec()),
+        groups in prop::sample::select(vec![vec![full(20)], vec![full(20), windowed(14)], vec![windowed(14)]]),
+        ghosts in prop::sample::select(vec![0, 5, 1000]),
+        calls in prop::collection::vec(call(), 0..120),
+    ) {
+        let mut world = World::new(kind, &groups, ghosts);
+        for call in calls {
+            let live = world.live.len();
+            match call {
+                Call::Start { salt, stem, stem_tokens, end } if live < 6 => {
+                    let mut tokens: Vec<u32> = (0..stem_tokens as u32).map(|at| at + 100 * u32::from(stem)).collect();
+                    tokens.extend(end);
+                    if !tokens.is_empty() {
+                        let hit = world.start(&[salt], &tokens);
+                        prop_assert!(hit < tokens.len());
+                    }
+                }
+                Call::Step { which, tokens, generated } if live > 0 => { world.step(which % live, tokens, generated); }
+                Call::Fork(which) if live > 0 && live < 6 => world.fork(which % live),
+                Call::Finish(which) if live > 0 => world.finish(which % live),
+                Call::Cancel(which) if live > 0 => {
+                    let Sequence { lease, .. } = world.live.swap_remove(which % live);
+                    world.cache.cancel(lease);
+                }
+                Call::Trim(pages) => (0..groups.len()).for_each(|group| world.cache.trim(group, pages)),
+                _ => {}
+            }
+        }
+        world.close();
+    }
+}

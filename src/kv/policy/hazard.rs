@@ -2,24 +2,35 @@
 //!
 //! Age is cut into bins that grow geometrically. In each bin a run is asked for again with some chance; the chances are a
 //! logistic function of what is known of the run ([`Traits`]), learnt from every bin that a run lives through (no) or in which
-//! it is asked for (yes), whether its pages are still cached or not. Nothing about workloads is built in but the start: equal
-//! chances in all bins, which makes the order LRU's.
+//! it is asked for (yes), whether its pages are still cached or not. Each weight takes a Newton step on its own: the error over
+//! the evidence it has seen, which is bounded so that it follows a load that changes.
+//!
+//! Before there is evidence, all bins have the same chance, which is the order of LRU, and what was asked for more often has a
+//! better one.
 //!
 //! A run is worth its Gittins index: over the best stretch of time ahead, the expected hits per expected time that its pages
-//! occupy room. A young run that is never asked for within a minute is thus worth less than one that is due.
+//! occupy room. What is hardly ever asked for within its first minute is worth less than what is due.
 
 /// Bins of age. The last one is open.
 pub(super) const BINS: usize = 48;
 const PER_OCTAVE: f64 = 3.0;
 const FIRST_MS: f64 = 500.0;
+/// Values of [`Traits::class`].
 const CLASSES: usize = 3;
+/// Groups of [`Traits::touches`].
 const TOUCHES: usize = 10;
-const GAPS: usize = 26;
-const SIZES: usize = 10;
-const COARSE: usize = BINS / 4;
-const RATIO: usize = 13;
+/// Groups of [`Traits::gap`].
+const GAPS: usize = 1 + BINS.div_ceil(2);
+/// Bins of age over which the number of touches speaks alike.
+const COARSE: usize = 4;
+/// Groups of the age compared with the gap before.
+const RATIOS: usize = 13;
+/// The chance before there is evidence, as a logit, and what each touch adds to it.
 const START: f32 = -3.0;
-const RATE: f32 = 0.15;
+const START_PER_TOUCH: f32 = 0.3;
+/// Evidence that the start is worth, and the most that is counted.
+const START_EVIDENCE: f32 = 2.0;
+const MOST_EVIDENCE: f32 = 1000.0;
 
 /// What is known of a run of pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +41,6 @@ pub(super) struct Traits {
     pub touches: u16,
     /// Bin of the time between the last two times; `None` if there was one only.
     pub gap: Option<u8>,
-    /// Pages of the request.
-    pub pages: u32,
 }
 
 /// The first ms of age of each bin.
@@ -67,12 +76,20 @@ impl Bins {
     }
 }
 
-/// A weight with the sum of its squared gradients (Adagrad).
+/// A summand of a logit.
 #[derive(Clone, Copy, Debug)]
 struct Weight {
     value: f32,
-    squares: f32,
+    /// Sum of the variances of the answers it has seen.
+    evidence: f32,
 }
+
+// Where the weights of a class are.
+const BIN_AT: usize = 0;
+const TOUCH_AT: usize = BIN_AT + BINS;
+const GAP_AT: usize = TOUCH_AT + TOUCHES * BINS / COARSE;
+const RATIO_AT: usize = GAP_AT + GAPS;
+const PER_CLASS: usize = RATIO_AT + RATIOS;
 
 /// The chances.
 #[derive(Clone, Debug)]
@@ -81,40 +98,37 @@ pub(super) struct Hazards {
     weights: Vec<Weight>,
 }
 
-const BIN_AT: usize = 0;
-const TOUCH_AT: usize = BIN_AT + BINS;
-const GAP_AT: usize = TOUCH_AT + TOUCHES * COARSE;
-const RATIO_AT: usize = GAP_AT + GAPS;
-const SIZE_AT: usize = RATIO_AT + RATIO;
-const CLASS: usize = SIZE_AT + SIZES;
-
 impl Hazards {
     pub(super) fn new() -> Self {
-        let mut weights = vec![Weight { value: 0.0, squares: 1.0 }; CLASSES * CLASS];
-        for class in 0..CLASSES {
-            weights[class * CLASS..][..BINS].iter_mut().for_each(|weight| weight.value = START);
+        let mut weights = vec![Weight { value: 0.0, evidence: START_EVIDENCE }; CLASSES * PER_CLASS];
+        for class in weights.chunks_mut(PER_CLASS) {
+            class[BIN_AT..TOUCH_AT].iter_mut().for_each(|weight| weight.value = START);
+            for (at, weight) in class[TOUCH_AT..GAP_AT].iter_mut().enumerate() {
+                let touches = at / (BINS / COARSE);
+                weight.value = START_PER_TOUCH * touches.saturating_sub(1) as f32;
+            }
         }
         Hazards { bins: Bins::new(), weights }
     }
 
     /// Indices of the weights that speak in a bin.
-    fn active(traits: &Traits, bin: usize) -> [usize; 5] {
-        let base = traits.class as usize * CLASS;
+    fn active(traits: &Traits, bin: usize) -> [usize; 4] {
         let touches = match traits.touches {
             n @ 0..=6 => n as usize,
             7..=9 => 7,
             10..=19 => 8,
             _ => 9,
         };
-        let gap = traits.gap.map_or(0, |gap| 1 + gap as usize / 2);
-        let ratio = traits.gap.map_or(0, |gap| (bin as i32 - gap as i32).clamp(-6, 5) as i32 + 7) as usize;
-        let size = (u32::BITS - traits.pages.leading_zeros()).min(SIZES as u32 - 1) as usize;
+        let (gap, ratio) = match traits.gap {
+            None => (0, 0),
+            Some(gap) => (1 + gap as usize / 2, (bin as i32 - gap as i32).clamp(-6, 5) as isize + 7),
+        };
+        let class = traits.class as usize * PER_CLASS;
         [
-            base + BIN_AT + bin,
-            base + TOUCH_AT + touches * COARSE + bin / 4,
-            base + GAP_AT + gap,
-            base + RATIO_AT + ratio,
-            base + SIZE_AT + size,
+            class + BIN_AT + bin,
+            class + TOUCH_AT + touches * (BINS / COARSE) + bin / COARSE,
+            class + GAP_AT + gap,
+            class + RATIO_AT + ratio as usize,
         ]
     }
 
@@ -125,11 +139,12 @@ impl Hazards {
 
     /// A run of these traits was asked for in this bin, or lived through it.
     pub(super) fn learn(&mut self, traits: &Traits, bin: u8, asked: bool) {
-        let error = f32::from(u8::from(asked)) - self.chance(traits, bin as usize);
+        let chance = self.chance(traits, bin as usize);
+        let error = f32::from(u8::from(asked)) - chance;
         for at in Hazards::active(traits, bin as usize) {
             let weight = &mut self.weights[at];
-            weight.squares += error * error;
-            weight.value += RATE * error / weight.squares.sqrt();
+            weight.evidence = (weight.evidence + chance * (1.0 - chance)).min(MOST_EVIDENCE);
+            weight.value += error / weight.evidence;
         }
     }
 
@@ -144,5 +159,54 @@ impl Hazards {
             best = best.max(hits / seconds);
         }
         best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEW: Traits = Traits { class: 0, touches: 1, gap: None };
+
+    #[test]
+    fn bins_cover_all_ages() {
+        let bins = Bins::new();
+        assert_eq!((bins.of(0), bins.of(499), bins.of(500), bins.of(u64::MAX)), (0, 0, 1, BINS as u8 - 1));
+        for bin in 0..BINS as u8 - 1 {
+            let end = bins.end(bin).unwrap();
+            assert_eq!((bins.of(end - 1), bins.of(end)), (bin, bin + 1));
+        }
+        assert_eq!(bins.end(BINS as u8 - 1), None);
+    }
+
+    #[test]
+    fn starts_as_lru_with_a_bonus_for_frequency() {
+        let hazards = Hazards::new();
+        for bin in 2..BINS as u8 {
+            assert!(hazards.worth(&NEW, bin) < hazards.worth(&NEW, bin - 1), "bin {bin}");
+            assert!(hazards.worth(&Traits { touches: 3, ..NEW }, bin) > hazards.worth(&NEW, bin), "bin {bin}");
+        }
+    }
+
+    /// Runs that come back after 60 s or never: worth most just before, little when young, least when overdue.
+    #[test]
+    fn learns_what_is_due() {
+        let mut hazards = Hazards::new();
+        let due = hazards.bins.of(60_000);
+        for round in 0..400 {
+            for bin in 0..BINS as u8 - 1 {
+                let asked = bin == due && round % 2 == 0;
+                hazards.learn(&NEW, bin, asked);
+                if asked {
+                    break;
+                }
+            }
+        }
+        let chance = hazards.chance(&NEW, due as usize);
+        assert!((0.4..0.6).contains(&chance), "{chance}");
+        let worth = |bin| hazards.worth(&NEW, bin);
+        assert!(worth(due) > 4.0 * worth(due - 6), "{} {}", worth(due), worth(due - 6));
+        assert!(worth(due - 6) > 1.1 * worth(0), "{} {}", worth(due - 6), worth(0));
+        assert!(worth(due) > 20.0 * worth(due + 1), "{} {}", worth(due), worth(due + 1));
     }
 }

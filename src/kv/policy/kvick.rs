@@ -72,11 +72,7 @@ impl Policy for Kvick {
     fn visit(&mut self, view: View<'_>, now: u64, path: &[NodeId]) {
         self.now = self.now.max(now);
         self.advance(view);
-        if let Some(&top) = path.iter().max() {
-            if self.owner.len() <= top as usize {
-                self.owner.resize(top as usize + 1, NONE);
-            }
-        }
+        self.reach(path);
         let known = path.iter().position(|&node| self.owner[node as usize] == NONE).unwrap_or(path.len());
         let mut at = 0;
         let mut last = None;
@@ -85,24 +81,20 @@ impl Policy for Kvick {
             let length = path[at..known].iter().take_while(|&&node| self.owner[node as usize] == run).count();
             let upper = &path[at..at + length];
             let run = if upper[length - 1] == self.runs[run as usize].end { run } else { self.split(view, run, upper) };
-            self.touch(view, run, path.len());
+            self.touch(view, run);
             at += length;
             last = Some(run);
         }
-        self.extend(view, last, &path[known..], path.len());
+        self.extend(view, last, &path[known..]);
     }
 
     fn grow(&mut self, view: View<'_>, now: u64, nodes: &[NodeId]) {
         let Some(&first) = nodes.first() else { return };
         self.now = self.now.max(now);
-        if let Some(&top) = nodes.iter().max() {
-            if self.owner.len() <= top as usize {
-                self.owner.resize(top as usize + 1, NONE);
-            }
-        }
+        self.reach(nodes);
         let above = view.parent(first).map(|parent| self.owner[parent as usize]).filter(|&run| run != NONE);
         let above = above.filter(|&run| Some(self.runs[run as usize].end) == view.parent(first));
-        self.extend(view, above, nodes, view.depth(nodes[nodes.len() - 1]) as usize);
+        self.extend(view, above, nodes);
     }
 
     fn insert(&mut self, view: View<'_>, nodes: &[NodeId]) {
@@ -162,6 +154,13 @@ impl Policy for Kvick {
 }
 
 impl Kvick {
+    fn reach(&mut self, nodes: &[NodeId]) {
+        let top = nodes.iter().max().map_or(0, |&top| top as usize + 1);
+        if self.owner.len() < top {
+            self.owner.resize(top, NONE);
+        }
+    }
+
     /// Runs that have grown into the next bin of age were not asked for in the last one.
     fn advance(&mut self, view: View<'_>) {
         for bin in (0..BINS as u8 - 1).rev() {
@@ -179,13 +178,12 @@ impl Kvick {
     }
 
     /// The run was asked for, all of it.
-    fn touch(&mut self, view: View<'_>, run: u32, pages: usize) {
+    fn touch(&mut self, view: View<'_>, run: u32) {
         let record = self.runs[run as usize];
         self.hazards.learn(&record.traits, record.bin, true);
         let traits = &mut self.runs[run as usize].traits;
         traits.gap = Some(self.hazards.bins.of(self.now - record.touched));
         traits.touches = traits.touches.saturating_add(1);
-        traits.pages = pages as u32;
         self.runs[run as usize].touched = self.now;
         self.set_bin(run, 0);
         self.reshelve(view, run);
@@ -213,9 +211,8 @@ impl Kvick {
     }
 
     /// New nodes at the end of a path, below the end of run `above`.
-    fn extend(&mut self, view: View<'_>, above: Option<u32>, new: &[NodeId], pages: usize) {
+    fn extend(&mut self, view: View<'_>, above: Option<u32>, new: &[NodeId]) {
         let full = new.len() - usize::from(new.last().is_some_and(|&node| view.partial(node)));
-        let mut above = above;
         if full > 0 {
             let end = new[full - 1];
             let run = match above {
@@ -231,20 +228,18 @@ impl Kvick {
                         record.forks = record.forks.saturating_add(1);
                         record.traits.class = FORKED;
                     }
-                    self.add_new(BODY, full as u32, end, pages)
+                    self.add_new(BODY, full as u32, end)
                 }
             };
             new[..full].iter().for_each(|&node| self.owner[node as usize] = run);
-            above = Some(run);
         }
-        let _ = above;
         if full < new.len() {
-            self.owner[new[full] as usize] = self.add_new(TAIL, 1, new[full], pages);
+            self.owner[new[full] as usize] = self.add_new(TAIL, 1, new[full]);
         }
     }
 
-    fn add_new(&mut self, class: u8, nodes: u32, end: NodeId, pages: usize) -> u32 {
-        let traits = Traits { class, touches: 1, gap: None, pages: pages as u32 };
+    fn add_new(&mut self, class: u8, nodes: u32, end: NodeId) -> u32 {
+        let traits = Traits { class, touches: 1, gap: None };
         let touched = self.now;
         self.add(Run { traits, touched, bin: 0, shelf: UNSHELVED, nodes, resident: 0, tip: NONE, end, forks: 0 })
     }

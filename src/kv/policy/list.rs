@@ -85,10 +85,12 @@ impl List {
         self.len -= 1;
     }
 
-    pub(crate) fn pop_front(&mut self, links: &mut Links) -> Option<u32> {
-        let id = self.front()?;
-        self.remove(links, id);
-        Some(id)
+    /// From the oldest on.
+    pub(crate) fn iter<'a>(&self, links: &'a Links) -> impl Iterator<Item = u32> + use<'a> {
+        std::iter::successors(self.front(), |&id| {
+            let next = links.links[id as usize].1;
+            (next != NONE).then_some(next)
+        })
     }
 }
 

@@ -7,13 +7,21 @@ use super::error::Error;
 use super::trace::Trace;
 use super::tree::{NodeId, View};
 
+mod arc;
+mod belady;
 mod hazard;
 mod kvick;
+mod lfu;
 mod list;
 mod lru;
+mod s3_fifo;
 
+pub use arc::Arc;
+pub use belady::Belady;
 pub use kvick::Kvick;
+pub use lfu::Lfu;
 pub use lru::Lru;
+pub use s3_fifo::S3Fifo;
 
 /// The order of eviction of one group's pages. The cache calls it; all calls are about nodes of one tree.
 pub trait Policy: Send {
@@ -47,34 +55,57 @@ pub trait Policy: Send {
 pub enum Kind {
     /// [`Lru`].
     Lru,
-    /// [`Kvick`].
+    /// [`Lfu`], counting while cached.
+    Lfu,
+    /// [`Lfu`], counting for ever.
+    PerfectLfu,
+    /// [`Arc`].
+    Arc,
+    /// [`S3Fifo`].
+    S3Fifo,
+    /// [`Belady`]; for replay only.
+    Belady,
+    /// [`Kvick`], the default.
     Kvick,
 }
 
 impl Kind {
     /// Every policy.
-    pub const ALL: [Kind; 2] = [Kind::Lru, Kind::Kvick];
+    pub const ALL: [Kind; 7] =
+        [Kind::Lru, Kind::Lfu, Kind::PerfectLfu, Kind::Arc, Kind::S3Fifo, Kind::Belady, Kind::Kvick];
 
     /// As written on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Lru => "lru",
+            Kind::Lfu => "lfu",
+            Kind::PerfectLfu => "perfect-lfu",
+            Kind::Arc => "arc",
+            Kind::S3Fifo => "s3-fifo",
+            Kind::Belady => "belady",
             Kind::Kvick => "kvick",
         }
     }
 
-    /// Pages worth remembering after they are gone, for a cache of `capacity` pages.
+    /// Pages worth remembering after they are gone, for a cache of `capacity` pages. A remembered page takes about 150 bytes.
     pub fn ghosts(self, capacity: usize) -> usize {
         match self {
+            Kind::Lru | Kind::Lfu | Kind::Belady => 0,
+            Kind::PerfectLfu => usize::MAX,
+            Kind::Arc | Kind::S3Fifo => 4 * capacity,
             Kind::Kvick => (4 * capacity).max(1 << 16),
-            _ => 0,
         }
     }
 
-    /// A policy for `capacity` pages. Belady's needs the trace that will be replayed.
-    pub fn build(self, _capacity: usize, _trace: Option<&Trace>) -> Box<dyn Policy> {
+    /// A policy for `capacity` pages. Belady's knows the future of `trace`; without one it evicts the deepest pages.
+    pub fn build(self, capacity: usize, trace: Option<&Trace>) -> Box<dyn Policy> {
         match self {
             Kind::Lru => Box::new(Lru::default()),
+            Kind::Lfu => Box::new(Lfu::new(false)),
+            Kind::PerfectLfu => Box::new(Lfu::new(true)),
+            Kind::Arc => Box::new(Arc::new(capacity)),
+            Kind::S3Fifo => Box::new(S3Fifo::new(capacity)),
+            Kind::Belady => Box::new(Belady::new(trace.unwrap_or(&Trace::default()))),
             Kind::Kvick => Box::new(Kvick::default()),
         }
     }
