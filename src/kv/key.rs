@@ -72,6 +72,11 @@ impl Fingerprint {
         Key(*hasher.finalize().as_bytes())
     }
 
+    /// As read from a header of a tier.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Fingerprint(bytes)
+    }
+
     /// As bytes, for headers of tiers.
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0

@@ -4,10 +4,12 @@
 //! [`Cache`] is the entry: it hands out [`Lease`]s on pages of its pools and never touches the bytes in them.
 pub mod cache;
 pub mod error;
+pub mod integrity;
 pub mod key;
 pub mod policy;
 pub mod pool;
 pub mod replay;
+pub mod tier;
 pub mod trace;
 pub mod tree;
 

@@ -66,7 +66,10 @@ mod tests {
             assert!(!b.allows(now), "a second call was let through while the first tries");
             b.failed(now);
         }
-        assert!(pauses.is_sorted() && pauses[0] == FIRST_PAUSE && *pauses.last().unwrap() == LONGEST_PAUSE, "{pauses:?}");
+        assert!(
+            pauses.is_sorted() && pauses[0] == FIRST_PAUSE && *pauses.last().unwrap() == LONGEST_PAUSE,
+            "{pauses:?}"
+        );
         now += LONGEST_PAUSE;
         assert!(b.allows(now));
         b.succeeded();

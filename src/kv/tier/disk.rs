@@ -48,7 +48,9 @@ struct Held {
 fn setup(path: &Path, e: &io::Error) -> StoreError {
     let cure = match e.kind() {
         io::ErrorKind::StorageFull => "free some space or name another folder in --kv-tier disk=PATH,SIZE",
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => "it is not a folder; name one in --kv-tier disk=PATH,SIZE",
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
+            "it is not a folder; name one in --kv-tier disk=PATH,SIZE"
+        }
         _ => "make it writable or name another folder in --kv-tier disk=PATH,SIZE",
     };
     StoreError::Setup(format!("{}: {e}; {cure}", path.display()))
@@ -135,7 +137,8 @@ impl Held {
         for entry in fs::read_dir(dir)? {
             let path = entry?.path();
             let slot = path.file_stem().and_then(|s| s.to_str()).and_then(|s| s.parse::<usize>().ok());
-            let Some(slot) = slot.filter(|s| *s > 0 && s.is_multiple_of(ALIGN) && path.extension().is_some_and(|e| e == "table"))
+            let Some(slot) =
+                slot.filter(|s| *s > 0 && s.is_multiple_of(ALIGN) && path.extension().is_some_and(|e| e == "table"))
             else {
                 continue;
             };
@@ -285,7 +288,7 @@ mod tests {
     #[test]
     fn one_process_at_a_time_and_foreign_folders_give_way() {
         let dir = tempfile::tempdir().unwrap();
-        let budget = 3 * (4096 + class::ENTRY as u64) + 8192;
+        let budget = 3 * (4096 + class::ENTRY as u64) + 4096;
         let first = DiskStore::open(dir.path(), budget, &fingerprint(1)).unwrap();
         let message = DiskStore::open(dir.path(), budget, &fingerprint(1)).err().unwrap().to_string();
         assert!(message.contains("in use"), "{message}");
@@ -294,7 +297,10 @@ mod tests {
         }
         let second = DiskStore::open(dir.path(), budget, &fingerprint(2)).unwrap();
         assert!(second.get(&[name(0)]) == [Ok(None)], "a foreign record was served");
-        assert!(matches!(second.put(&[(name(7), &record(7, 100))])[0], Err(StoreError::Full(_))), "the first is in use");
+        assert!(
+            matches!(second.put(&[(name(7), &record(7, 100))])[0], Err(StoreError::Full(_))),
+            "the first is in use"
+        );
         drop(first);
         assert_eq!(second.put(&[(name(7), &record(7, 100))]), [Ok(())], "now it gives way");
     }

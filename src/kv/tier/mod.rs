@@ -99,3 +99,51 @@ pub trait Store: Send + Sync {
     /// What it takes.
     fn usage(&self) -> Usage;
 }
+
+impl<S: Store + ?Sized> Store for Box<S> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn put(&self, items: &[(RecordKey, &[u8])]) -> Vec<Result<(), StoreError>> {
+        (**self).put(items)
+    }
+    fn get(&self, names: &[RecordKey]) -> Vec<Result<Option<Vec<u8>>, StoreError>> {
+        (**self).get(names)
+    }
+    fn has(&self, names: &[RecordKey]) -> Vec<Result<bool, StoreError>> {
+        (**self).has(names)
+    }
+    fn remove(&self, names: &[RecordKey]) -> Vec<Result<(), StoreError>> {
+        (**self).remove(names)
+    }
+    fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        (**self).list()
+    }
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
+}
+
+impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn put(&self, items: &[(RecordKey, &[u8])]) -> Vec<Result<(), StoreError>> {
+        (**self).put(items)
+    }
+    fn get(&self, names: &[RecordKey]) -> Vec<Result<Option<Vec<u8>>, StoreError>> {
+        (**self).get(names)
+    }
+    fn has(&self, names: &[RecordKey]) -> Vec<Result<bool, StoreError>> {
+        (**self).has(names)
+    }
+    fn remove(&self, names: &[RecordKey]) -> Vec<Result<(), StoreError>> {
+        (**self).remove(names)
+    }
+    fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        (**self).list()
+    }
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
+}

@@ -153,14 +153,7 @@ pub fn encode(meta: &Meta, payload: &[u8], sum: u64, secret: Option<&[u8; 32]>) 
     out[120] = meta.half.code();
     out[121] = meta.element;
     out[122] = if meta.lossy { LOSSY } else { 0 };
-    let bound = integrity::finalise(
-        sum,
-        payload.len() as u64,
-        &meta.key,
-        meta.half.code(),
-        meta.element,
-        meta.epoch,
-    );
+    let bound = integrity::finalise(sum, payload.len() as u64, &meta.key, meta.half.code(), meta.element, meta.epoch);
     out[128..136].copy_from_slice(&bound.to_le_bytes());
     for (at, id) in out[HEADER..].chunks_exact_mut(4).zip(&meta.tokens) {
         at.copy_from_slice(&id.to_le_bytes());
@@ -213,12 +206,6 @@ pub fn decode(record: &[u8], expected: &Expected<'_>, secret: Option<&[u8; 32]>)
         return Err(Cause::Header);
     }
     let meta = read_meta(record, count).ok_or(Cause::Format)?;
-    if let Some(secret) = secret
-        && authenticate(record, secret) != blake3::Hash::from_bytes(word(record, 144))
-    {
-        return Err(Cause::Forged);
-    }
-    agrees(&meta, expected, payload)?;
     let bound = integrity::finalise(
         integrity::sum(&record[start..]),
         payload as u64,
@@ -230,6 +217,12 @@ pub fn decode(record: &[u8], expected: &Expected<'_>, secret: Option<&[u8; 32]>)
     if bound != u64::from_le_bytes(word(record, 128)) {
         return Err(Cause::Checksum);
     }
+    if let Some(secret) = secret
+        && authenticate(record, secret) != blake3::Hash::from_bytes(word(record, 144))
+    {
+        return Err(Cause::Forged);
+    }
+    agrees(&meta, expected, payload)?;
     Ok((meta, start))
 }
 

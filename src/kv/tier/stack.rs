@@ -173,7 +173,11 @@ impl Tiers {
                 }
             }
         }
-        if answered { state.breaker.succeeded() } else { state.breaker.failed(after) }
+        if answered {
+            state.breaker.succeeded()
+        } else {
+            state.breaker.failed(after)
+        }
         state.counters.bytes_read += bytes;
         state.measure(bytes, after.saturating_sub(before));
         drop(state);
