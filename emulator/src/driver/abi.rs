@@ -17,9 +17,16 @@ pub type HostFn = Option<unsafe extern "C" fn(*mut c_void)>;
 pub type StreamCallback = Option<unsafe extern "C" fn(Handle, u32, *mut c_void)>;
 
 /// An output argument.
-#[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct Out<T>(*mut T);
+
+impl<T> Clone for Out<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Out<T> {}
 
 impl<T> Out<T> {
     pub fn is_null(self) -> bool {
@@ -73,9 +80,16 @@ impl<T> Out<T> {
 }
 
 /// An input argument.
-#[derive(Clone, Copy)]
 #[repr(transparent)]
 pub struct In<T>(*const T);
+
+impl<T> Clone for In<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for In<T> {}
 
 impl<T: Copy> In<T> {
     pub fn is_null(self) -> bool {

@@ -4,7 +4,7 @@
 //! table. It is loaded from a file in memory and the table is filled with this crate's functions; from then on the
 //! dynamic loader answers requests for that soname with it.
 
-use super::symbols;
+use super::function_table;
 use crate::gpu::process_gpu;
 use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
@@ -89,7 +89,7 @@ fn fill(library: *mut c_void) -> Result<(), String> {
     if table.is_null() {
         return Err("it has no table".to_string());
     }
-    for (index, function) in symbols::table().into_iter().enumerate() {
+    for (index, function) in function_table().into_iter().enumerate() {
         // SAFETY: build.rs made the table one pointer long for each name, and nobody calls through it yet.
         unsafe { table.cast::<*const ()>().add(index).write(function) };
     }

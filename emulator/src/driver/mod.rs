@@ -8,6 +8,7 @@
 
 mod abi;
 mod api;
+mod attribute;
 mod capture;
 mod context;
 mod entry;
@@ -29,6 +30,11 @@ pub use forwarder::{InstallError, install};
 pub use queue::set_copy_delay;
 
 use crate::exec::Fault;
+
+/// The address of every function of the driver API, in the order of `symbols.txt`: what a table to jump through holds.
+pub fn function_table() -> Vec<*const ()> {
+    symbols::table()
+}
 
 /// The fault that ended the use of the device, if there was one.
 pub fn fault() -> Option<Fault> {

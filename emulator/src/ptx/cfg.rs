@@ -105,8 +105,8 @@ fn split(flows: &[Flow], places: &[usize]) -> Vec<Range<usize>> {
     }
     let mut ranges = vec![];
     let mut first = 0;
-    for index in 1..=flows.len() {
-        if begins[index] || index == flows.len() {
+    for (index, &begins) in begins.iter().enumerate().skip(1) {
+        if begins || index == flows.len() {
             ranges.push(first..index);
             first = index;
         }

@@ -219,7 +219,7 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         let (column, line) = (self.column(), self.line);
         self.run(|b| b.is_ascii_alphanumeric());
-        let prefix = self.text[start..].as_bytes();
+        let prefix = &self.bytes[start..];
         let hex = prefix[0] == b'0' && matches!(prefix.get(1), Some(b'x' | b'X' | b'f' | b'F' | b'd' | b'D'));
         if !hex {
             self.fraction();

@@ -2,6 +2,7 @@
 
 use crate::driver::abi::{Handle, Out, write_text};
 use crate::driver::api::api;
+use crate::driver::attribute::*;
 use crate::driver::error::{CuError, CuResult};
 use crate::driver::state::Driver;
 use crate::gpu::DeviceSpec;
@@ -12,52 +13,55 @@ pub fn of(device: i32) -> CuResult<&'static Driver> {
     if device == 0 { Ok(driver) } else { Err(CuError::INVALID_DEVICE) }
 }
 
-fn clamp(value: u64) -> i32 {
-    i32::try_from(value).unwrap_or(i32::MAX)
-}
-
 /// A `CUdevice_attribute` of a chip; 0 for what it does not have, `None` for what is no attribute.
-fn attribute(spec: &DeviceSpec, attribute: u32) -> Option<i32> {
-    Some(match attribute {
-        1 => 1024,                                       // MAX_THREADS_PER_BLOCK
-        2 | 3 => 1024,                                   // MAX_BLOCK_DIM_X, _Y
-        4 => 64,                                         // MAX_BLOCK_DIM_Z
-        5 => i32::MAX,                                   // MAX_GRID_DIM_X
-        6 | 7 => 65535,                                  // MAX_GRID_DIM_Y, _Z
-        8 => clamp(spec.shared_per_block.into()),        // MAX_SHARED_MEMORY_PER_BLOCK
-        9 => 65536,                                      // TOTAL_CONSTANT_MEMORY
-        10 => 32,                                        // WARP_SIZE
-        11 => i32::MAX,                                  // MAX_PITCH
-        12 | 82 => clamp(spec.registers_per_sm.into()),  // MAX_REGISTERS_PER_BLOCK, _PER_MULTIPROCESSOR
-        13 => clamp(spec.clock_khz.into()),              // CLOCK_RATE
-        14 | 30 => 512,                                  // TEXTURE_ALIGNMENT, SURFACE_ALIGNMENT
-        15 | 31 | 32 | 41 => 1, // GPU_OVERLAP, CONCURRENT_KERNELS, ECC_ENABLED, UNIFIED_ADDRESSING
-        16 => clamp(spec.sms.into()), // MULTIPROCESSOR_COUNT
-        19 | 78 | 79 | 80 => 1, // CAN_MAP_HOST_MEMORY, STREAM_PRIORITIES, GLOBAL_L1_CACHE, LOCAL_L1_CACHE
-        33 => 1,                // PCI_BUS_ID
-        36 => clamp(spec.memory_clock_khz.into()), // MEMORY_CLOCK_RATE
-        37 => clamp(spec.bus_bits.into()), // GLOBAL_MEMORY_BUS_WIDTH
-        38 => clamp(spec.l2_bytes.into()), // L2_CACHE_SIZE
-        39 => clamp(spec.threads_per_sm.into()), // MAX_THREADS_PER_MULTIPROCESSOR
-        40 => 3,                // ASYNC_ENGINE_COUNT
-        51 => 32,               // TEXTURE_PITCH_ALIGNMENT
-        75 => clamp(spec.compute.0.into()), // COMPUTE_CAPABILITY_MAJOR
-        76 => clamp(spec.compute.1.into()), // COMPUTE_CAPABILITY_MINOR
-        81 => clamp(spec.shared_per_sm.into()), // MAX_SHARED_MEMORY_PER_MULTIPROCESSOR
-        83 => 1,                // MANAGED_MEMORY
-        87 => 2,                // SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO
-        89 | 90 | 91 => 1, // CONCURRENT_MANAGED_ACCESS, COMPUTE_PREEMPTION, CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
-        95 => 1,           // COOPERATIVE_LAUNCH
-        97 => clamp(spec.shared_per_block_optin.into()), // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
-        99 | 113 | 115 => 1, // HOST_REGISTER, READ_ONLY_HOST_REGISTER, MEMORY_POOLS
-        106 => clamp(spec.blocks_per_sm.into()), // MAX_BLOCKS_PER_MULTIPROCESSOR
-        108 => clamp(u64::from(spec.l2_bytes) * 3 / 4), // MAX_PERSISTING_L2_CACHE_SIZE
-        109 => 128 << 20,  // MAX_ACCESS_POLICY_WINDOW_SIZE
-        111 => clamp(spec.shared_reserved.into()), // RESERVED_SHARED_MEMORY_PER_BLOCK
-        120 => i32::from(spec.compute.0 >= 9), // CLUSTER_LAUNCH
-        1..=161 => 0,
+fn attribute(spec: &DeviceSpec, which: u32) -> Option<i32> {
+    let value = match which {
+        MAX_THREADS_PER_BLOCK | MAX_BLOCK_DIM_X | MAX_BLOCK_DIM_Y => 1024,
+        MAX_BLOCK_DIM_Z => 64,
+        MAX_GRID_DIM_X | MAX_PITCH => i32::MAX as u64,
+        MAX_GRID_DIM_Y | MAX_GRID_DIM_Z => 65535,
+        MAX_SHARED_MEMORY_PER_BLOCK => spec.shared_per_block.into(),
+        TOTAL_CONSTANT_MEMORY => 65536,
+        WARP_SIZE | TEXTURE_PITCH_ALIGNMENT => 32,
+        MAX_REGISTERS_PER_BLOCK | MAX_REGISTERS_PER_MULTIPROCESSOR => spec.registers_per_sm.into(),
+        CLOCK_RATE => spec.clock_khz.into(),
+        TEXTURE_ALIGNMENT | SURFACE_ALIGNMENT => 512,
+        MULTIPROCESSOR_COUNT => spec.sms.into(),
+        MEMORY_CLOCK_RATE => spec.memory_clock_khz.into(),
+        GLOBAL_MEMORY_BUS_WIDTH => spec.bus_bits.into(),
+        L2_CACHE_SIZE => spec.l2_bytes.into(),
+        MAX_THREADS_PER_MULTIPROCESSOR => spec.threads_per_sm.into(),
+        ASYNC_ENGINE_COUNT => 3,
+        COMPUTE_CAPABILITY_MAJOR => spec.compute.0.into(),
+        COMPUTE_CAPABILITY_MINOR => spec.compute.1.into(),
+        MAX_SHARED_MEMORY_PER_MULTIPROCESSOR => spec.shared_per_sm.into(),
+        SINGLE_TO_DOUBLE_PRECISION_PERF_RATIO => 2,
+        MAX_SHARED_MEMORY_PER_BLOCK_OPTIN => spec.shared_per_block_optin.into(),
+        MAX_BLOCKS_PER_MULTIPROCESSOR => spec.blocks_per_sm.into(),
+        MAX_PERSISTING_L2_CACHE_SIZE => u64::from(spec.l2_bytes) * 3 / 4,
+        MAX_ACCESS_POLICY_WINDOW_SIZE => 128 << 20,
+        RESERVED_SHARED_MEMORY_PER_BLOCK => spec.shared_reserved.into(),
+        GPU_OVERLAP
+        | CAN_MAP_HOST_MEMORY
+        | CONCURRENT_KERNELS
+        | ECC_ENABLED
+        | PCI_BUS_ID
+        | UNIFIED_ADDRESSING
+        | STREAM_PRIORITIES_SUPPORTED
+        | GLOBAL_L1_CACHE_SUPPORTED
+        | LOCAL_L1_CACHE_SUPPORTED
+        | MANAGED_MEMORY
+        | CONCURRENT_MANAGED_ACCESS
+        | COMPUTE_PREEMPTION_SUPPORTED
+        | CAN_USE_HOST_POINTER_FOR_REGISTERED_MEM
+        | COOPERATIVE_LAUNCH
+        | HOST_REGISTER_SUPPORTED
+        | READ_ONLY_HOST_REGISTER_SUPPORTED
+        | MEMORY_POOLS_SUPPORTED => 1,
+        _ if which <= LAST_ATTRIBUTE => 0,
         _ => return None,
-    })
+    };
+    Some(i32::try_from(value).unwrap_or(i32::MAX))
 }
 
 api! {
@@ -102,8 +106,8 @@ api! {
 
     fn cuDeviceComputeCapability(major: Out<i32>, minor: Out<i32>, device: i32) {
         let compute = of(device)?.gpu().spec().compute;
-        major.set(clamp(compute.0.into()))?;
-        minor.set(clamp(compute.1.into()))
+        major.set(compute.0 as i32)?;
+        minor.set(compute.1 as i32)
     }
 
     fn cuDeviceCanAccessPeer(can: Out<i32>, device: i32, peer: i32) {

@@ -10,7 +10,8 @@ use crate::driver::work::{Fill, Work};
 
 /// Checks a fill against the memory it is for.
 pub fn checked(context: &Context, fill: Fill) -> CuResult<Fill> {
-    let aligned = fill.dst % fill.element as u64 == 0 && (fill.height < 2 || fill.pitch % fill.element == 0);
+    let aligned =
+        fill.dst.is_multiple_of(fill.element as u64) && (fill.height < 2 || fill.pitch.is_multiple_of(fill.element));
     let rows_apart = fill.height < 2 || fill.pitch / fill.element >= fill.width;
     if !aligned || !rows_apart || fill.check(context.driver.gpu().memory()).is_err() {
         return Err(CuError::INVALID_VALUE);
