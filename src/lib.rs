@@ -19,6 +19,8 @@ pub mod cpu;
 #[cfg(feature = "engine")]
 pub mod device;
 #[cfg(feature = "engine")]
+pub mod engine;
+#[cfg(feature = "engine")]
 pub mod error;
 #[cfg(feature = "kv")]
 pub mod kv;
@@ -39,5 +41,7 @@ pub mod text;
 #[cfg(feature = "engine")]
 pub mod weights;
 
+#[cfg(feature = "engine")]
+pub use engine::{Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream};
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};

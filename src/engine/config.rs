@@ -1,0 +1,160 @@
+//! What an engine is made of, and how device memory is divided.
+use crate::backend::{Float, KvLayout};
+use crate::error::{Error, Result};
+use crate::models::{GroupSpec, ModelConfig, StepLimits};
+
+/// Choices of an [`super::Engine`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// A name that kvick fetches, `hf:owner/name[:file]`, or the path of a GGUF file or checkpoint folder.
+    pub model: String,
+    /// `auto`, `cuda:N`, `emulator` or `cpu`.
+    pub device: String,
+    /// Compute type, also of the KV pages.
+    pub float: Float,
+    /// Bytes for KV pages; `None`: one sequence of the whole context, at least 512 MiB, at most 90 % of what is free.
+    pub kv_memory: Option<u64>,
+    /// Longest sequence, prompt and answer together; `None`: what the model was trained for.
+    pub context: Option<usize>,
+    /// Sequences that run at once.
+    pub max_seqs: usize,
+    /// Tokens of a step: decodes, and as much of the prompts as fits beside them.
+    pub step_tokens: usize,
+    /// Tokens of a KV page: 8, 16 or 32.
+    pub page_tokens: usize,
+}
+
+/// Tokens that the repeat penalty looks back at.
+pub(super) const PENALTY_WINDOW: usize = 64;
+const DEFAULT_KV: u64 = 512 << 20;
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            model: crate::store::MODELS.first().map_or(String::new(), |m| m.name.into()),
+            device: "auto".into(),
+            float: Float::F16,
+            kv_memory: None,
+            context: None,
+            max_seqs: 16,
+            step_tokens: 512,
+            page_tokens: 16,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// The default choices for a model.
+    pub fn new(model: impl Into<String>) -> Self {
+        EngineConfig { model: model.into(), ..Self::default() }
+    }
+
+    /// Refuses what cannot run.
+    pub(super) fn check(&self) -> Result<()> {
+        let bad = |message: &str| Err(Error::Request(message.into()));
+        if ![8, 16, 32].contains(&self.page_tokens) {
+            return bad("a KV page has 8, 16 or 32 tokens");
+        }
+        if self.max_seqs == 0 || self.max_seqs > 1024 || self.step_tokens < self.max_seqs || self.step_tokens > 1 << 16
+        {
+            return bad("max_seqs must be 1 to 1024, and step_tokens at least max_seqs and at most 65536");
+        }
+        if self.context == Some(0) {
+            return bad("a context of 0 tokens holds no prompt");
+        }
+        Ok(())
+    }
+
+    /// The limits of a step of this model.
+    pub fn step_limits(&self, model: &ModelConfig) -> StepLimits {
+        StepLimits {
+            tokens: self.step_tokens,
+            seqs: self.max_seqs,
+            logit_rows: self.max_seqs,
+            context: self.context.unwrap_or(model.context).min(model.context),
+            page_tokens: self.page_tokens,
+            recent: self.max_seqs * PENALTY_WINDOW,
+        }
+    }
+
+    /// Bytes for KV pages where `free` bytes are left beside everything else, and a sequence of the whole context takes
+    /// `sequence`.
+    pub(super) fn kv_bytes(&self, free: u64, sequence: u64) -> Result<u64> {
+        match self.kv_memory {
+            Some(needed) if needed > free => Err(Error::OutOfMemory { what: "KV pages".into(), needed, free }),
+            Some(bytes) => Ok(bytes),
+            None => Ok(sequence.max(DEFAULT_KV).min(free / 10 * 9)),
+        }
+    }
+}
+
+/// Pages that a sequence of `len` tokens holds at most while it is computed `step` tokens at a time.
+pub(super) fn pages_for(window: Option<usize>, page_tokens: usize, step: usize, len: usize) -> usize {
+    let all = len.div_ceil(page_tokens);
+    // The window, the step, and a page that both ends may only touch.
+    window.map_or(all, |w| all.min((w + step).div_ceil(page_tokens) + 1))
+}
+
+/// Divides `bytes` among the groups' pools: as many full sequences as fit; a group with a window never gets more pages than
+/// all sequences together can hold.
+pub(super) fn divide(bytes: u64, groups: &[GroupSpec], layouts: &[KvLayout], step: &StepLimits) -> Result<Vec<usize>> {
+    let per_sequence = step.context.div_ceil(step.page_tokens);
+    let pages = |full: usize| -> Vec<usize> {
+        let most = |g: &GroupSpec| step.seqs * pages_for(g.window, step.page_tokens, step.tokens, step.context);
+        groups.iter().map(|g| full.min(most(g))).collect()
+    };
+    let cost =
+        |full: usize| -> u64 { pages(full).iter().zip(layouts).map(|(&n, l)| n as u64 * l.page_bytes() as u64).sum() };
+    let (mut fits, mut over) = (0, step.seqs * per_sequence + 1);
+    while over - fits > 1 {
+        let middle = fits + (over - fits) / 2;
+        if cost(middle) <= bytes { fits = middle } else { over = middle }
+    }
+    if fits == 0 {
+        return Err(Error::Request(format!(
+            "{bytes} bytes of KV memory hold no page of {} tokens; give --kv-memory at least {} bytes",
+            step.page_tokens,
+            cost(1)
+        )));
+    }
+    Ok(pages(fits))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::models::{RopeScaling, RopeSpec};
+
+    fn step(context: usize) -> StepLimits {
+        StepLimits { tokens: 64, seqs: 4, logit_rows: 4, context, page_tokens: 16, recent: 0 }
+    }
+
+    fn group(window: Option<usize>) -> GroupSpec {
+        GroupSpec { layers: vec![0], window, rope: RopeSpec { base: 1e4, dims: 64, scaling: RopeScaling::None } }
+    }
+
+    #[test]
+    fn window_groups_get_what_their_sequences_can_hold() {
+        let layout = KvLayout { layers: 1, kv_heads: 1, head_dim: 64, page_tokens: 16, float: Float::F16 };
+        let page = layout.page_bytes() as u64;
+        let groups = [group(None), group(Some(128))];
+        let window_pages = 4 * pages_for(Some(128), 16, 64, 4096);
+        assert_eq!(window_pages, 4 * 13);
+        let bytes = page * (500 + window_pages as u64);
+        assert_eq!(divide(bytes, &groups, &[layout; 2], &step(4096)).unwrap(), [500, window_pages]);
+        assert_eq!(divide(10 * page, &groups, &[layout; 2], &step(4096)).unwrap(), [5, 5]);
+        assert_eq!(divide(u64::MAX, &groups, &[layout; 2], &step(4096)).unwrap(), [1024, window_pages]);
+        let error = divide(2 * page - 1, &groups, &[layout; 2], &step(4096)).unwrap_err().to_string();
+        assert!(error.contains(&format!("at least {} bytes", 2 * page)), "{error}");
+    }
+
+    #[test]
+    fn default_memory_is_one_context_or_what_is_free() {
+        let config = EngineConfig::new("m");
+        assert_eq!(config.kv_bytes(10 << 30, 1 << 30).unwrap(), 1 << 30);
+        assert_eq!(config.kv_bytes(10 << 30, 1 << 20).unwrap(), 512 << 20);
+        assert_eq!(config.kv_bytes(1000, 1 << 30).unwrap(), 900);
+        let wanted = EngineConfig { kv_memory: Some(2000), ..config };
+        assert!(matches!(wanted.kv_bytes(1000, 1), Err(Error::OutOfMemory { needed: 2000, free: 1000, .. })));
+    }
+}

@@ -1,0 +1,142 @@
+//! The step: schedule, build the batch, run, postprocess.
+use super::batch;
+use super::request::FinishReason;
+use super::runner::{Drawn, Runner};
+use super::scheduler::{Chunk, Scheduler};
+use super::sequence::Sequence;
+use super::session::Stats;
+use crate::error::{Error, Result};
+use crate::text::Tokenizer;
+use std::sync::Arc;
+
+/// Sequences and the model that computes them, on one thread.
+pub(super) struct Core<R> {
+    pub scheduler: Scheduler,
+    pub runner: R,
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    pub stats: Stats,
+}
+
+impl<R: Runner> Core<R> {
+    /// Takes a new request.
+    pub fn submit(&mut self, sequence: Sequence) {
+        self.scheduler.waiting.push_back(sequence);
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.scheduler.running.is_empty() && self.scheduler.waiting.is_empty()
+    }
+
+    /// Computes one step. An error of the device ends the sequences of the step, and only those.
+    pub fn step(&mut self) {
+        self.finish(|s| s.output.is_cancelled().then_some(FinishReason::Cancelled));
+        let chunks = self.scheduler.schedule();
+        if chunks.is_empty() {
+            return;
+        }
+        let step = batch::build(&chunks, &self.scheduler.running, &self.scheduler.pages);
+        let top = self.top_logits(&chunks);
+        match self.runner.run(&step, &top) {
+            Ok(drawn) => self.postprocess(&chunks, drawn),
+            Err(error) => self.fail(&chunks, &error),
+        }
+        self.count(&chunks);
+    }
+
+    /// How many logits each drawing chunk reports.
+    fn top_logits(&self, chunks: &[Chunk]) -> Vec<usize> {
+        let seqs = chunks.iter().map(|c| (c, &self.scheduler.running[c.seq]));
+        seqs.filter(|(c, s)| c.tokens == s.remaining()).map(|(_, s)| s.output.top_logits).collect()
+    }
+
+    /// Gives the new tokens to their sequences and ends those that are done.
+    fn postprocess(&mut self, chunks: &[Chunk], drawn: Vec<Drawn>) {
+        let mut drawn = drawn.into_iter();
+        let mut done = vec![None; self.scheduler.running.len()];
+        for chunk in chunks {
+            let s = &mut self.scheduler.running[chunk.seq];
+            s.computed += chunk.tokens;
+            if s.remaining() > 0 {
+                continue;
+            }
+            let Some(Drawn { id, logits }) = drawn.next() else { continue };
+            let bytes = self.tokenizer.as_ref().map_or(Vec::new(), |t| t.bytes(id));
+            s.tokens.push(id);
+            done[chunk.seq] = match s.output.push(id, &bytes, logits) {
+                true => Some(FinishReason::Stop),
+                false if s.tokens.len() >= s.limit => Some(FinishReason::Length),
+                false => None,
+            };
+        }
+        let mut done = done.into_iter();
+        self.finish(|_| done.next().flatten());
+    }
+
+    /// Ends sequences for a reason, running ones first.
+    fn finish(&mut self, mut reason: impl FnMut(&Sequence) -> Option<FinishReason>) {
+        let mut ended = Vec::new();
+        self.scheduler.remove(|s| match reason(s) {
+            Some(reason) => {
+                let output = s.output.take();
+                ended.push((output, reason, s.prompt));
+                true
+            }
+            None => false,
+        });
+        for (output, reason, prompt) in ended {
+            output.finish(reason, prompt);
+        }
+    }
+
+    /// Ends the sequences of a failed step.
+    fn fail(&mut self, chunks: &[Chunk], error: &Error) {
+        let mut index = 0..;
+        self.scheduler.remove(|s| {
+            let failed = index.next().is_some_and(|i| chunks.iter().any(|c| c.seq == i));
+            if failed {
+                s.output.take().fail(share(error));
+            }
+            failed
+        });
+    }
+
+    fn count(&mut self, chunks: &[Chunk]) {
+        self.stats.steps += 1;
+        let tokens = |one: bool| chunks.iter().filter(|c| (c.tokens == 1) == one).map(|c| c.tokens as u64).sum::<u64>();
+        self.stats.decode_tokens += tokens(true);
+        self.stats.prefill_tokens += tokens(false);
+        self.stats.preemptions = self.scheduler.preemptions;
+        self.stats.free_pages = self.scheduler.pages.free();
+    }
+}
+
+/// The same error for one more listener.
+fn share(error: &Error) -> Error {
+    match error {
+        Error::Overflow(place) => Error::Overflow(place.clone()),
+        Error::OutOfMemory { what, needed, free } => {
+            Error::OutOfMemory { what: what.clone(), needed: *needed, free: *free }
+        }
+        Error::Device(message) => Error::Device(message.clone()),
+        other => Error::Device(other.to_string()),
+    }
+}
+
+/// Refuses prompts that could not be served even alone.
+pub(super) fn validate(tokens: usize, capacity: usize, context: usize) -> Result<()> {
+    if tokens == 0 {
+        return Err(Error::Request("the prompt has no token; give it some text".into()));
+    }
+    if tokens >= context {
+        return Err(Error::Request(format!(
+            "the prompt has {tokens} tokens, and the context of {context} must hold one more; shorten it"
+        )));
+    }
+    if tokens >= capacity {
+        return Err(Error::Request(format!(
+            "the prompt has {tokens} tokens, and the KV memory holds {capacity}; shorten it or raise --kv-memory"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! Requests in, streams of text out: sequences, scheduler, batches and the thread that steps a model.
+//!
+//! One step: schedule -> build the batch -> run and sample -> postprocess (`core`). The scheduler and the page tables know
+//! nothing of a device, and the runner nothing of requests; both are tested alone.
+//!
+//! Invariants:
+//! * A sequence's first `computed` tokens are in the cache, in pages that only its tables hold.
+//! * The oldest running sequence never waits for pages: younger ones give theirs up and are computed again later. A
+//!   request is refused at once if it could not run alone; so every accepted one finishes.
+//! * A request's tokens depend on its own prompt, parameters and seed, not on what runs beside it.
+mod batch;
+mod config;
+mod core;
+mod output;
+mod pages;
+mod request;
+mod runner;
+mod scheduler;
+mod sequence;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use config::EngineConfig;
+pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
+pub use session::{Engine, Stats, Stream};

@@ -1,0 +1,134 @@
+//! Runs steps of a model.
+use super::config::{EngineConfig, divide};
+use super::pages::Pages;
+use super::request::TokenLogits;
+use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, Sample};
+use crate::error::{Error, Result};
+use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
+use crate::weights::ModelFile;
+use std::sync::Arc;
+
+/// What the engine needs of a model.
+pub(super) trait Runner: Send {
+    /// Runs a step and gives one token for each of its logit rows, with the largest logits of as many as `top` says.
+    fn run(&mut self, batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>>;
+}
+
+/// A sampled token.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Drawn {
+    pub id: u32,
+    pub logits: Option<TokenLogits>,
+}
+
+/// A model with its KV pages and buffers, everything allocated.
+pub(super) struct ModelRunner {
+    model: Arc<Model>,
+    batch: DeviceBatch,
+    kv: Vec<KvGroup>,
+    workspace: Workspace,
+    /// u32 `[R]`.
+    drawn: crate::backend::Buffer,
+}
+
+impl ModelRunner {
+    /// Plans device memory, loads the model, and makes the pools that go with its pages.
+    pub fn load(file: &ModelFile, backend: &Arc<dyn Backend>, config: &EngineConfig) -> Result<(Self, Pages)> {
+        let shape = models::read_config(file)?;
+        let step = config.step_limits(&shape);
+        let limits = shape.limits(&step);
+        let plan = MemoryPlan::new(&**backend, file, &shape, &step);
+        let free = backend.memory()?.free;
+        let left = free.checked_sub(plan.fixed()).ok_or_else(|| Error::OutOfMemory {
+            what: format!("{} without its KV pages", file.path().display()),
+            needed: plan.fixed(),
+            free,
+        })?;
+        let layouts = shape.kv_layouts(step.page_tokens, backend.float());
+        let counts = divide(config.kv_bytes(left, plan.kv_per_sequence())?, &shape.groups, &layouts, &step)?;
+        let options = LoadOptions { context: Some(step.context) };
+        let model = Arc::new(models::load_file(file, backend, &options)?);
+        backend.reserve(&limits)?;
+        let group = |(layout, &pages): (crate::backend::KvLayout, &usize)| {
+            let data = backend.alloc("KV pages", pages * layout.page_bytes())?;
+            Ok(KvGroup { layout, pages, data })
+        };
+        let runner = ModelRunner {
+            batch: DeviceBatch::new(&**backend, limits)?,
+            kv: layouts.into_iter().zip(&counts).map(group).collect::<Result<_>>()?,
+            workspace: Workspace::new(&**backend, &shape, &limits)?,
+            drawn: backend.alloc("sampled tokens", limits.logit_rows * 4)?,
+            model,
+        };
+        let windows = shape.groups.iter().map(|g| g.window);
+        Ok((runner, Pages::new(step.page_tokens, step.tokens, counts.into_iter().zip(windows))))
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// Logits of the rows that report them, read before sampling, which may overwrite them.
+    fn top_logits(&self, top: &[usize]) -> Result<Vec<Option<TokenLogits>>> {
+        let mut row = vec![0f32; self.model.config().vocab];
+        let mut read = |(r, &n): (usize, &usize)| -> Result<Option<TokenLogits>> {
+            if n == 0 {
+                return Ok(None);
+            }
+            let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut row);
+            self.model.backend().download(&self.workspace.logits, r * bytes.len(), bytes)?;
+            Ok(Some(TokenLogits::of(&row, n)))
+        };
+        top.iter().enumerate().map(&mut read).collect()
+    }
+}
+
+impl Runner for ModelRunner {
+    fn run(&mut self, batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
+        let backend = Arc::clone(self.model.backend());
+        self.batch.load(&*backend, batch)?;
+        self.model.forward(&self.batch, &self.kv, &self.workspace)?;
+        let rows = batch.logit_rows.len();
+        if rows == 0 {
+            backend.finish()?;
+            return Ok(Vec::new());
+        }
+        let logits = if top.iter().any(|&n| n > 0) { self.top_logits(top)? } else { vec![None; rows] };
+        let (logits_buffer, vocab) = (&self.workspace.logits, self.model.config().vocab);
+        backend.sample(&Sample { batch: &self.batch, logits: logits_buffer, vocab, out: &self.drawn })?;
+        backend.finish()?;
+        let mut ids = vec![0u32; rows];
+        backend.download(&self.drawn, 0, bytemuck::cast_slice_mut(&mut ids))?;
+        Ok(ids.into_iter().zip(logits).map(|(id, logits)| Drawn { id, logits }).collect())
+    }
+}
+
+impl TokenLogits {
+    /// The `n` largest logits of a row; of equal ones the lowest id first.
+    pub fn of(row: &[f32], n: usize) -> Self {
+        let n = n.min(row.len());
+        let mut ids: Vec<u32> = (0..row.len() as u32).collect();
+        let order = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
+        if n < ids.len() {
+            ids.select_nth_unstable_by(n, order);
+            ids.truncate(n);
+        }
+        ids.sort_unstable_by(order);
+        TokenLogits { top: ids.into_iter().map(|id| (id, row[id as usize])).collect(), logsumexp: log_sum_exp(row) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_logits_are_sorted_and_ties_go_to_the_lower_id() {
+        let logits = TokenLogits::of(&[1.0, 3.0, 2.0, 3.0], 3);
+        assert_eq!(logits.top, [(1, 3.0), (3, 3.0), (2, 2.0)]);
+        let expected = [1.0f64, 3.0, 2.0, 3.0].iter().map(|x| x.exp()).sum::<f64>().ln();
+        assert!((logits.logsumexp - expected).abs() < 1e-12);
+        assert_eq!(TokenLogits::of(&[1.0], 5).top.len(), 1);
+    }
+}

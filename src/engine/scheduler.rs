@@ -1,0 +1,124 @@
+//! Which tokens the next step computes.
+//!
+//! Decodes come first, then prompts in pieces, oldest first, within the step's budget; new requests join when their pages
+//! are free. When pages run out the youngest running sequence gives up its own and is computed again later.
+use super::pages::Pages;
+use super::sequence::Sequence;
+use std::collections::VecDeque;
+
+/// Tokens of one running sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Chunk {
+    /// Index among the running ones.
+    pub seq: usize,
+    /// New tokens, from the sequence's `computed` on.
+    pub tokens: usize,
+}
+
+/// Sequences and their pages.
+#[derive(Debug)]
+pub(super) struct Scheduler {
+    pub pages: Pages,
+    /// Oldest first.
+    pub running: Vec<Sequence>,
+    pub waiting: VecDeque<Sequence>,
+    /// Sequences that gave up their pages, so far.
+    pub preemptions: u64,
+    step_tokens: usize,
+    max_seqs: usize,
+}
+
+impl Scheduler {
+    pub fn new(pages: Pages, step_tokens: usize, max_seqs: usize) -> Self {
+        Scheduler { pages, running: Vec::new(), waiting: VecDeque::new(), preemptions: 0, step_tokens, max_seqs }
+    }
+
+    /// The next step, its pages taken: chunks of one token first. Empty when there is nothing to do.
+    pub fn schedule(&mut self) -> Vec<Chunk> {
+        let mut chunks = Vec::new();
+        for decoding in [true, false] {
+            let mut seq = 0;
+            while seq < self.running.len() {
+                if (self.running[seq].remaining() == 1) == decoding {
+                    self.extend(seq, &mut chunks);
+                }
+                seq += 1;
+            }
+        }
+        while self.admit(&chunks) && self.extend(self.running.len() - 1, &mut chunks) {}
+        chunks.sort_by_key(|c| c.tokens != 1);
+        chunks
+    }
+
+    fn budget(&self, chunks: &[Chunk]) -> usize {
+        self.step_tokens - chunks.iter().map(|c| c.tokens).sum::<usize>()
+    }
+
+    /// Adds what fits of sequence `seq`, at the cost of younger ones if there are no pages; false if nothing was added.
+    fn extend(&mut self, seq: usize, chunks: &mut Vec<Chunk>) -> bool {
+        while seq < self.running.len() {
+            let budget = self.budget(chunks);
+            let s = &mut self.running[seq];
+            let tokens = s.remaining().min(budget);
+            if tokens == 0 {
+                return false;
+            }
+            if self.pages.grow(&mut s.tables, s.computed, s.computed + tokens) {
+                chunks.push(Chunk { seq, tokens });
+                return true;
+            }
+            let youngest = self.running.len() - 1;
+            self.preempt(youngest);
+            chunks.retain(|c| c.seq != youngest);
+        }
+        false
+    }
+
+    /// Takes the youngest sequence's pages; it will be computed again before those that wait.
+    fn preempt(&mut self, youngest: usize) {
+        let mut s = self.running.remove(youngest);
+        self.pages.release(&mut s.tables);
+        s.computed = 0;
+        self.waiting.push_front(s);
+        self.preemptions += 1;
+    }
+
+    /// Lets the next waiting sequence run if there is budget for some of it and pages for all of it, beside what the
+    /// running ones still need.
+    fn admit(&mut self, chunks: &[Chunk]) -> bool {
+        let Some(next) = self.waiting.front() else { return false };
+        if self.running.len() == self.max_seqs || self.budget(chunks) == 0 {
+            return false;
+        }
+        // Alone it always fits: what could not was refused when it was submitted.
+        if !self.running.is_empty() && self.short(next) {
+            return false;
+        }
+        self.running.extend(self.waiting.pop_front());
+        true
+    }
+
+    /// Whether too few pages are free for all of `next` beside what the running sequences will still take.
+    fn short(&self, next: &Sequence) -> bool {
+        let mut wanted = vec![0; self.pages.groups()];
+        for s in self.running.iter().chain([next]) {
+            let more = self.pages.outstanding(&s.tables, s.tokens.len() + 1);
+            wanted.iter_mut().zip(more).for_each(|(sum, n)| *sum += n);
+        }
+        wanted.iter().zip(self.pages.free()).any(|(&n, free)| n > free)
+    }
+
+    /// Removes running and waiting sequences that `done` picks and gives their pages back.
+    pub fn remove(&mut self, mut done: impl FnMut(&mut Sequence) -> bool) {
+        let pages = &mut self.pages;
+        let mut keep = |s: &mut Sequence| {
+            let done = done(s);
+            if done {
+                pages.release(&mut s.tables);
+            }
+            !done
+        };
+        self.running.retain_mut(&mut keep);
+        self.waiting.retain_mut(&mut keep);
+    }
+}

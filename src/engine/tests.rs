@@ -1,0 +1,353 @@
+//! The engine over a runner that has no model: its next token is a hash of all tokens before it, which it reads back
+//! through the page tables. A wrong slot, a page given away too early, a lost or doubled token changes the answer.
+use super::core::Core;
+use super::output::Output;
+use super::pages::Pages;
+use super::request::{Completion, Event, FinishReason, Request, Sampling};
+use super::runner::{Drawn, Runner};
+use super::scheduler::Scheduler;
+use super::sequence::Sequence;
+use super::session::{Inner, Stats, Stream};
+use crate::backend::{BatchLimits, HostBatch};
+use crate::error::{Error, Result};
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+const VOCAB: u32 = 1000;
+
+/// The token after a history.
+fn next(history: &[u32]) -> u32 {
+    history.iter().fold(17u32, |h, &t| (h ^ t).wrapping_mul(0x9e37_79b1).rotate_left(7)) % VOCAB
+}
+
+/// What an undisturbed engine answers.
+fn answer(prompt: &[u32], tokens: usize) -> Vec<u32> {
+    let mut history = prompt.to_vec();
+    for _ in 0..tokens {
+        history.push(next(&history));
+    }
+    history.split_off(prompt.len())
+}
+
+/// Shape of a test engine.
+#[derive(Clone, Debug)]
+struct Shape {
+    page_tokens: usize,
+    step_tokens: usize,
+    max_seqs: usize,
+    /// Pages and window of each group; the first has no window.
+    groups: Vec<(usize, Option<usize>)>,
+}
+
+struct FakeRunner {
+    shape: Shape,
+    limits: BatchLimits,
+    /// Per group: token and position in each slot.
+    slots: Vec<HashMap<u32, (u32, u32)>>,
+    /// Sequences and tokens of each step.
+    seen: Arc<Mutex<Vec<(usize, usize)>>>,
+    /// Step that fails.
+    fail_at: usize,
+}
+
+impl FakeRunner {
+    fn new(shape: &Shape) -> Self {
+        let limits = BatchLimits {
+            tokens: shape.step_tokens,
+            seqs: shape.max_seqs,
+            logit_rows: shape.max_seqs,
+            pages_per_seq: 1 << 12,
+            groups: shape.groups.len(),
+            recent: shape.max_seqs * 64,
+            width: 8,
+            ff: 8,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 8,
+            vocab: VOCAB as usize,
+        };
+        let slots = vec![HashMap::new(); shape.groups.len()];
+        FakeRunner { shape: shape.clone(), limits, slots, seen: Arc::default(), fail_at: usize::MAX }
+    }
+
+    /// The sequence of a logit row, read back from the pages of the first group; window groups must agree with it as far
+    /// as their window reaches.
+    fn history(&self, batch: &HostBatch, seq: usize) -> Vec<u32> {
+        let len = batch.kv_len[seq];
+        let read = |g: usize, p: u32| {
+            let table = &batch.groups[g].page_tables[seq];
+            let pt = self.shape.page_tokens as u32;
+            let slot = table[(p / pt) as usize] * pt + p % pt;
+            assert!((slot as usize) < self.shape.groups[g].0 * self.shape.page_tokens, "slot {slot} of group {g}");
+            let (token, position) = self.slots[g][&slot];
+            assert_eq!(position, p, "group {g}, slot {slot}");
+            token
+        };
+        let history: Vec<u32> = (0..len).map(|p| read(0, p)).collect();
+        for (g, (_, window)) in self.shape.groups.iter().enumerate() {
+            let first = len.saturating_sub(window.unwrap_or(usize::MAX).min(len as usize) as u32);
+            for p in first..len {
+                assert_eq!(read(g, p), history[p as usize], "group {g}, position {p}");
+            }
+        }
+        history
+    }
+}
+
+impl Runner for FakeRunner {
+    fn run(&mut self, batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
+        let counts = batch.check(&self.limits)?;
+        assert_eq!(top.len(), batch.logit_rows.len());
+        self.seen.lock().unwrap().push((counts.seqs, counts.tokens));
+        if self.seen.lock().unwrap().len() > self.fail_at {
+            return Err(Error::Overflow("a test".into()));
+        }
+        for (g, group) in batch.groups.iter().enumerate() {
+            for (i, &slot) in group.slot_mapping.iter().enumerate() {
+                self.slots[g].insert(slot, (batch.tokens[i], batch.positions[i]));
+            }
+        }
+        let seq_of = |row: u32| batch.query_start.iter().position(|&start| start > row).unwrap() - 1;
+        let draw = |&row: &u32| Drawn { id: next(&self.history(batch, seq_of(row))), logits: None };
+        Ok(batch.logit_rows.iter().map(draw).collect())
+    }
+}
+
+fn scheduler(shape: &Shape) -> Scheduler {
+    let pages = Pages::new(shape.page_tokens, shape.step_tokens, shape.groups.clone());
+    Scheduler::new(pages, shape.step_tokens, shape.max_seqs)
+}
+
+fn core(shape: &Shape) -> Core<FakeRunner> {
+    Core { scheduler: scheduler(shape), runner: FakeRunner::new(shape), tokenizer: None, stats: Stats::default() }
+}
+
+/// A sequence for a core without a session, and where its events arrive.
+fn sequence(prompt: &[u32], tokens: usize) -> (Sequence, std::sync::mpsc::Receiver<Event>) {
+    let (sender, receiver) = channel();
+    let sequence = Sequence {
+        tokens: prompt.to_vec(),
+        prompt: prompt.len(),
+        limit: prompt.len() + tokens,
+        computed: 0,
+        tables: Default::default(),
+        sampling: Sampling::default().params().unwrap(),
+        output: Output::new(sender, Arc::default()),
+    };
+    (sequence, receiver)
+}
+
+fn finished(events: &std::sync::mpsc::Receiver<Event>) -> Completion {
+    match events.try_iter().last() {
+        Some(Event::Finished(completion)) => completion,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn prompt(seed: u32, len: usize) -> Vec<u32> {
+    (0..len as u32).map(|i| next(&[seed, i])).collect()
+}
+
+#[test]
+fn a_step_mixes_decodes_with_pieces_of_prompts() {
+    let shape = Shape { page_tokens: 8, step_tokens: 16, max_seqs: 4, groups: vec![(100, None)] };
+    let mut core = core(&shape);
+    let (first, first_events) = sequence(&prompt(1, 10), 12);
+    core.submit(first);
+    core.step();
+    let (long, long_events) = sequence(&prompt(2, 40), 2);
+    core.submit(long);
+    let mut steps = 1;
+    while !core.is_idle() {
+        core.step();
+        steps += 1;
+        assert!(steps < 100);
+    }
+    let seen = core.runner.seen.lock().unwrap().clone();
+    assert_eq!(seen[..5], [(1, 10), (2, 16), (2, 16), (2, 11), (2, 2)]);
+    assert_eq!(finished(&first_events).ids, answer(&prompt(1, 10), 12));
+    assert_eq!(finished(&long_events).ids, answer(&prompt(2, 40), 2));
+    assert_eq!(core.stats.free_pages, [100]);
+}
+
+#[test]
+fn the_youngest_gives_way_and_every_request_finishes() {
+    let shape = Shape { page_tokens: 8, step_tokens: 32, max_seqs: 4, groups: vec![(8, None)] };
+    let mut core = core(&shape);
+    let requests: Vec<_> = (0..4).map(|i| (prompt(i, 9), sequence(&prompt(i, 9), 40))).collect();
+    let mut events = Vec::new();
+    for (prompt, (sequence, receiver)) in requests {
+        core.submit(sequence);
+        events.push((prompt, receiver));
+    }
+    let mut order = Vec::new();
+    for step in 0..2000 {
+        core.step();
+        for (i, (prompt, receiver)) in events.iter().enumerate() {
+            for event in receiver.try_iter() {
+                let Event::Finished(done) = event else { panic!("{event:?}") };
+                assert_eq!((done.ids, done.reason), (answer(prompt, 40), FinishReason::Length));
+                order.push(i);
+            }
+        }
+        if core.is_idle() {
+            break;
+        }
+        assert!(step < 1999, "not finished");
+    }
+    assert_eq!(order, [0, 1, 2, 3]);
+    assert!(core.stats.preemptions > 0);
+    assert_eq!(core.stats.free_pages, [8]);
+}
+
+#[test]
+fn a_failed_step_ends_its_sequences_and_no_others() {
+    let shape = Shape { page_tokens: 8, step_tokens: 8, max_seqs: 1, groups: vec![(8, None)] };
+    let mut core = core(&shape);
+    core.runner.fail_at = 2;
+    let (first, first_events) = sequence(&prompt(1, 4), 10);
+    let (second, second_events) = sequence(&prompt(2, 4), 10);
+    core.submit(first);
+    core.submit(second);
+    for _ in 0..3 {
+        core.step();
+    }
+    assert!(matches!(first_events.try_iter().last(), Some(Event::Failed(Error::Overflow(_)))));
+    core.runner.fail_at = usize::MAX;
+    while !core.is_idle() {
+        core.step();
+    }
+    assert_eq!(finished(&second_events).ids, answer(&prompt(2, 4), 10));
+    assert_eq!(core.stats.free_pages, [8]);
+}
+
+fn inner(shape: &Shape, context: usize) -> Inner {
+    Inner::start(FakeRunner::new(shape), scheduler(shape), None, context).unwrap()
+}
+
+fn request(max_tokens: usize) -> Request {
+    Request { max_tokens, ..Request::text("") }
+}
+
+#[test]
+fn what_could_never_run_is_refused() {
+    let shape = Shape { page_tokens: 8, step_tokens: 16, max_seqs: 2, groups: vec![(4, None)] };
+    let engine = inner(&shape, 30);
+    let refused = |ids: Vec<u32>, request: &Request| engine.submit(ids, request, vec![]).unwrap_err().to_string();
+    assert!(refused(vec![], &request(1)).contains("no token"));
+    assert!(refused(prompt(1, 30), &request(1)).contains("context of 30"));
+    assert!(refused(vec![1], &request(0)).contains("at least one"));
+    let hot = Request { sampling: Sampling { temperature: f32::NAN, ..Sampling::default() }, ..request(1) };
+    assert!(refused(vec![1], &hot).contains("temperature"));
+    let small = inner(&shape, 1000);
+    let error = small.submit(prompt(1, 32), &request(1), vec![]).unwrap_err().to_string();
+    assert!(error.contains("--kv-memory"), "{error}");
+    let done = small.submit(prompt(1, 20), &request(100), vec![]).unwrap().wait().unwrap();
+    assert_eq!((done.ids, done.reason), (answer(&prompt(1, 20), 12), FinishReason::Length));
+}
+
+#[test]
+fn a_stop_token_ends_the_text_and_is_not_part_of_it() {
+    let shape = Shape { page_tokens: 8, step_tokens: 16, max_seqs: 2, groups: vec![(40, None)] };
+    let ids = answer(&prompt(3, 5), 8);
+    let done = inner(&shape, 100).submit(prompt(3, 5), &request(8), vec![ids[5]]).unwrap().wait().unwrap();
+    assert_eq!((done.ids, done.reason, done.prompt_tokens), (ids[..5].to_vec(), FinishReason::Stop, 5));
+}
+
+#[test]
+fn cancelled_and_dropped_streams_give_their_pages_back() {
+    let shape = Shape { page_tokens: 8, step_tokens: 64, max_seqs: 4, groups: vec![(1000, None)] };
+    let engine = inner(&shape, 1 << 20);
+    drop(engine.submit(prompt(1, 50), &request(1 << 19), vec![]).unwrap());
+    let cancelled = engine.submit(prompt(2, 50), &request(1 << 19), vec![]).unwrap();
+    cancelled.cancel();
+    assert_eq!(cancelled.wait().unwrap().reason, FinishReason::Cancelled);
+    let done = engine.submit(prompt(3, 50), &request(4), vec![]).unwrap().wait().unwrap();
+    assert_eq!(done.ids, answer(&prompt(3, 50), 4));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while engine.stats.lock().unwrap().free_pages != [1000] {
+        assert!(std::time::Instant::now() < deadline, "pages are still held");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_dropped_engine_ends_its_streams() {
+    let shape = Shape { page_tokens: 8, step_tokens: 64, max_seqs: 4, groups: vec![(1 << 18, None)] };
+    let engine = inner(&shape, 1 << 30);
+    let stream: Stream = engine.submit(prompt(1, 5), &request(1 << 20), vec![]).unwrap();
+    drop(engine);
+    let error = stream.wait().unwrap_err().to_string();
+    assert!(error.contains("ended"), "{error}");
+}
+
+#[test]
+fn threads_submit_at_once() {
+    let shape = Shape { page_tokens: 8, step_tokens: 32, max_seqs: 8, groups: vec![(60, None), (30, Some(20))] };
+    let engine = inner(&shape, 1000);
+    let served = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for thread in 0..8u32 {
+            let (engine, served) = (&engine, &served);
+            scope.spawn(move || {
+                for i in 0..20 {
+                    let prompt = prompt(thread * 100 + i, 1 + (i as usize * 7) % 50);
+                    let done = engine.submit(prompt.clone(), &request(10), vec![]).unwrap().wait().unwrap();
+                    assert_eq!(done.ids, answer(&prompt, 10));
+                    served.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    assert_eq!(served.into_inner(), 160);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn any_load_gives_every_request_its_own_answer(
+        page in prop_oneof![Just(8usize), Just(16)],
+        step in 8usize..80,
+        seqs in 1usize..8,
+        full in 8usize..40,
+        window in 1usize..60,
+        loads in proptest::collection::vec((1usize..60, 1usize..40, 0usize..30), 1..10),
+    ) {
+        let wide = super::config::pages_for(Some(window), page, step, usize::MAX / 2);
+        let shape = Shape {
+            page_tokens: page, step_tokens: step.max(seqs), max_seqs: seqs,
+            groups: vec![(full, None), (wide.min(full) + window % 7, Some(window))],
+        };
+        let mut core = core(&shape);
+        let capacity = core.scheduler.pages.capacity();
+        let mut pending: Vec<_> = loads.iter().enumerate().map(|(i, &(len, tokens, at))| {
+            let prompt = prompt(i as u32, len.min(capacity - 1));
+            let tokens = tokens.min(capacity - prompt.len());
+            (at, prompt, tokens)
+        }).collect();
+        let mut events = Vec::new();
+        for step in 0..20_000 {
+            pending.retain(|(at, prompt, tokens)| {
+                if *at <= step {
+                    let (sequence, receiver) = sequence(prompt, *tokens);
+                    core.submit(sequence);
+                    events.push((answer(prompt, *tokens), receiver));
+                }
+                *at > step
+            });
+            core.step();
+            if pending.is_empty() && core.is_idle() {
+                break;
+            }
+            prop_assert!(step < 19_999, "does not finish: {shape:?}");
+        }
+        for (expected, receiver) in &events {
+            prop_assert_eq!(&finished(receiver).ids, expected);
+        }
+        let pages: Vec<usize> = shape.groups.iter().map(|g| g.0).collect();
+        prop_assert_eq!(core.scheduler.pages.free(), pages);
+    }
+}
