@@ -22,11 +22,16 @@ struct Scores {
   __device__ __forceinline__ Scores(float scale, float softcap)
       : inner(softcap == 0.0f ? scale * kLog2e : 2.0f * kLog2e * scale / softcap), cap(softcap * kLog2e) {}
 
-  __device__ __forceinline__ float operator()(float s) const {
-    const float x = s * inner;
-    if (cap == 0.0f) return x;
+  template <int N>
+  __device__ __forceinline__ void apply(float (&x)[N][4]) const {
+#pragma unroll
+    for (int i = 0; i < 4 * N; i++) x[i / 4][i % 4] *= inner;
+    if (cap == 0.0f) return;
     // tanh(y) = 1 - 2 / (e^2y + 1); the hardware's tanh has only 11 bits.
-    return cap - __fdividef(2.0f * cap, exp2_approx(x) + 1.0f);
+#pragma unroll
+    for (int i = 0; i < 4 * N; i++) {
+      x[i / 4][i % 4] = cap - __fdividef(2.0f * cap, exp2_approx(x[i / 4][i % 4]) + 1.0f);
+    }
   }
 };
 

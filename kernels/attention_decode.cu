@@ -113,16 +113,16 @@ struct Warp {
     }
   }
 
-  // scores[tile] = rows (keys) g, g+8 by columns (heads) 2t, 2t+1.
-  __device__ __forceinline__ void multiply_k(float (&scores)[S::kTiles][4]) const {
+  // x[tile] = q k^T: rows (keys) g, g+8 by columns (heads) 2t, 2t+1.
+  __device__ __forceinline__ void multiply_k(float (&x)[S::kTiles][4]) const {
 #pragma unroll
     for (int i = 0; i < S::kTiles; i++) {
-      scores[i][0] = scores[i][1] = scores[i][2] = scores[i][3] = 0.0f;
+      x[i][0] = x[i][1] = x[i][2] = x[i][3] = 0.0f;
 #pragma unroll
       for (int c = 0; c < S::kChunks; c++) {
         const uint4 a = k[2 * i][c], b = k[2 * i + 1][c];
-        mma_16x8x16<F>(scores[i], a.x, b.x, a.y, b.y, q[c].x, q[c].y);
-        mma_16x8x16<F>(scores[i], a.z, b.z, a.w, b.w, q[c].z, q[c].w);
+        mma_16x8x16<F>(x[i], a.x, b.x, a.y, b.y, q[c].x, q[c].y);
+        mma_16x8x16<F>(x[i], a.z, b.z, a.w, b.w, q[c].z, q[c].w);
       }
     }
   }
@@ -210,7 +210,7 @@ __device__ __forceinline__ void attend(Warp<F, D>& w, const AttentionDecodeParam
   const uint64_t k_lane = layer + (g * D + 8 * t) * 2, v_lane = values + 8 * g * 2;
   const uint64_t v_half = values + (64 * S::kSlabs + 4 * g) * 2;
   const uint32_t last_run = (range.stop - 1) & ~7u;
-  const Scores score(p.scale, p.softcap);
+  const Scores scores(p.scale, p.softcap);
   uint32_t held = 0;
   auto locate = [&](uint32_t step, uint32_t key) {
     if (step % kLook == 0) {
@@ -235,8 +235,7 @@ __device__ __forceinline__ void attend(Warp<F, D>& w, const AttentionDecodeParam
       locate(step, next);
       w.load_k(k_lane);
     }
-#pragma unroll
-    for (int i = 0; i < S::kTiles * 4; i++) x[i / 4][i % 4] = score(x[i / 4][i % 4]);
+    scores.apply(x);
     if (key < range.first || key + S::kKeys > range.stop) {
 #pragma unroll
       for (int i = 0; i < S::kTiles * 4; i++) {

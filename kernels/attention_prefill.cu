@@ -196,12 +196,11 @@ struct Rows {
 
   // One tile of keys. kEdge: some row may not see some key, and keys beyond `groups` * 16 are seen by none.
   template <bool kEdge>
-  __device__ __forceinline__ void attend(uint32_t k, uint32_t q_tile, const Scores& score, uint32_t key, uint32_t window,
+  __device__ __forceinline__ void attend(uint32_t k, uint32_t q_tile, const Scores& scores, uint32_t key, uint32_t window,
                                          uint32_t groups, uint32_t warp, uint32_t lane) {
     float x[2 * S::kGroups][4];
     multiply_k<kEdge>(x, k, q_tile, groups, warp, lane);
-#pragma unroll
-    for (int i = 0; i < 8 * S::kGroups; i++) x[i / 4][i % 4] = score(x[i / 4][i % 4]);
+    scores.apply(x);
     if (kEdge) {
 #pragma unroll
       for (int i = 0; i < 8 * S::kGroups; i++) {
@@ -274,7 +273,7 @@ __device__ __forceinline__ void attention_prefill(const AttentionPrefillParams& 
     for (int step = 0; step < S::kSteps; step++) w.load_q(w.q[S::kKeepQ ? step : 0], block.shared + S::kQ, step, warp, lane);
   }
 
-  const Scores score(p.scale, p.softcap);
+  const Scores scores(p.scale, p.softcap);
   for (uint32_t stage = 0; key < tile.end; key += S::kKeys, stage ^= 1) {
     // The tile at `key` has come, and no warp still reads the other stage.
     copy_async_wait<0>();
@@ -288,10 +287,10 @@ __device__ __forceinline__ void attention_prefill(const AttentionPrefillParams& 
     const uint32_t k = block.shared + stage * 2 * S::kHalf, q = block.shared + S::kQ;
     const bool whole = key + S::kKeys - 1 <= low && high - key < p.window;
     if (whole && !idle) {
-      w.template attend<false>(k, q, score, key, p.window, S::kGroups, warp, lane);
+      w.template attend<false>(k, q, scores, key, p.window, S::kGroups, warp, lane);
     } else if (key <= high && !idle) {
       const uint32_t groups = (high - key) / 16 + 1;
-      w.template attend<true>(k, q, score, key, p.window, groups, warp, lane);
+      w.template attend<true>(k, q, scores, key, p.window, groups, warp, lane);
     }
     if (more && threadIdx.x < S::kRuns) units[stage][threadIdx.x] = ahead;
   }

@@ -2,199 +2,43 @@
 //! pages lie, how the keys are split, or how a prompt is cut.
 mod common;
 
-use common::batch::{Seq, Shape, Step};
-use common::device::{Device, all, from_bits, to_bits};
+use common::attention::{Kind, against_oracle, cut_prompt, moved_pages, random_kind, random_seqs, split_keys};
+use common::batch::Seq;
+use common::device::all;
 use common::rng::Rng;
-use common::tolerance::{assert_close, bound};
-use kvick::backend::{Attention, Float, KvGroup, KvLayout};
+use kvick::backend::Float;
 
-const LAYERS: usize = 2;
-
-/// One attention over random sequences.
-#[derive(Clone, Debug)]
-struct Case {
-    shape: Shape,
-    step: Step,
-    layout: KvLayout,
-    layer: usize,
-    window: Option<usize>,
-    softcap: Option<f32>,
-    /// Of the compute type, as bits: q `[T, heads, dim]`; per sequence, K then V `[token, kv_head, dim]`.
-    q: Vec<u16>,
-    caches: Vec<[Vec<u16>; 2]>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Kind {
-    float: Float,
-    head_dim: usize,
-    kv_heads: usize,
-    group: usize,
-    page_tokens: usize,
-    window: Option<usize>,
-    softcap: Option<f32>,
-}
-
-impl Case {
-    fn new(rng: &mut Rng, kind: Kind, seqs: &[Seq]) -> Self {
-        let heads = kind.kv_heads * kind.group;
-        let Kind { head_dim, kv_heads, page_tokens, float, .. } = kind;
-        let shape = Shape { width: 64, ff: 64, heads, kv_heads, head_dim, vocab: 100 };
-        let step = Step::random(rng, shape, seqs, page_tokens, &[None, kind.window]);
-        let layout = KvLayout { layers: LAYERS, kv_heads, head_dim, page_tokens, float };
-        let q = to_bits(float, &rng.normals(step.tokens() * heads * head_dim, 1.5));
-        let cache = |&tokens: &u32| {
-            let count = tokens as usize * kv_heads * head_dim;
-            [to_bits(float, &rng.normals(count, 1.0)), to_bits(float, &rng.normals(count, 1.0))]
-        };
-        let caches = step.host.kv_len.iter().map(cache).collect();
-        Case { shape, step, layout, layer: rng.below(LAYERS), window: kind.window, softcap: kind.softcap, q, caches }
-    }
-
-    /// The pool of the case's group: NaN wherever no token of a sequence lies.
-    fn pages(&self) -> Vec<u16> {
-        let l = &self.layout;
-        let mut pages = vec![0xffff; self.step.pages * l.page_stride()];
-        for (s, cache) in self.caches.iter().enumerate() {
-            for position in 0..self.step.host.kv_len[s] as usize {
-                let Some((page, offset)) = self.step.place(1, s, position) else { continue };
-                for (half, values) in cache.iter().enumerate() {
-                    for head in 0..l.kv_heads {
-                        let to = page * l.page_stride()
-                            + half * l.half_stride()
-                            + self.layer * l.layer_stride()
-                            + head * l.head_stride()
-                            + offset * l.head_dim;
-                        let from = (position * l.kv_heads + head) * l.head_dim;
-                        pages[to..to + l.head_dim].copy_from_slice(&values[from..from + l.head_dim]);
-                    }
-                }
-            }
-        }
-        pages
-    }
-
-    /// Bits of the output.
-    fn run(&self, device: &Device) -> Vec<u16> {
-        let batch = self.step.load(device);
-        let kv = KvGroup { layout: self.layout, pages: self.step.pages, data: device.upload(&self.pages()) };
-        let out = device.poisoned(self.q.len() * 2);
-        let op = Attention {
-            batch: &batch,
-            q: &device.upload(&self.q),
-            heads: self.shape.heads,
-            kv: &kv,
-            group: 1,
-            layer: self.layer,
-            scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
-            softcap: self.softcap,
-            window: self.window,
-            out: &out,
-        };
-        let done = device.backend.attention(&op).and_then(|()| device.backend.finish());
-        done.unwrap_or_else(|e| panic!("{}: {e}", device.name));
-        device.download(&out, self.q.len())
-    }
-
-    /// The same sequences elsewhere in the pool.
-    fn moved(&self, rng: &mut Rng) -> Self {
-        let mut to: Vec<u32> = (0..self.step.pages as u32).collect();
-        rng.shuffle(&mut to);
-        let mut moved = self.clone();
-        let group = &mut moved.step.host.groups[1];
-        for page in group.page_tables.iter_mut().flatten().filter(|p| **p != u32::MAX) {
-            *page = to[*page as usize];
-        }
-        let tokens = self.layout.page_tokens as u32;
-        group.slot_mapping.iter_mut().for_each(|slot| *slot = to[(*slot / tokens) as usize] * tokens + *slot % tokens);
-        moved
-    }
-
-    fn row_elements(&self) -> usize {
-        self.shape.heads * self.shape.head_dim
-    }
-}
-
-fn random_kind(rng: &mut Rng, float: Float) -> Kind {
-    Kind {
-        float,
-        head_dim: rng.pick(&[64, 96, 128, 256]),
-        kv_heads: 1 + rng.below(3),
-        group: 1 + rng.below(8),
-        page_tokens: rng.pick(&[8, 16, 32]),
-        window: rng.pick(&[None, None, Some(1), Some(7), Some(33), Some(200)]),
-        softcap: rng.pick(&[None, None, Some(2.0), Some(50.0)]),
-    }
-}
-
-fn random_seqs(rng: &mut Rng) -> Vec<Seq> {
-    let seq = |rng: &mut Rng| match rng.below(4) {
-        0 => Seq { new: 1 + rng.below(90), cached: 0 },
-        1 => Seq { new: 1 + rng.below(40), cached: rng.below(150) },
-        _ => Seq { new: 1, cached: rng.below(300) },
-    };
-    (0..1 + rng.below(4)).map(|_| seq(rng)).collect()
-}
-
-/// Units in the last place between two values of a compute type.
-fn ulps(a: u16, b: u16) -> u32 {
-    let ordered = |bits: u16| if bits & 0x8000 != 0 { -i32::from(bits & 0x7fff) } else { i32::from(bits) };
-    ordered(a).abs_diff(ordered(b))
-}
-
-/// Within a unit in the last place, or so near zero that the unit is below the rounding of the f32 sums.
-fn assert_one_ulp(what: &str, float: Float, a: &[u16], b: &[u16]) {
-    assert_eq!(a.len(), b.len(), "{what}");
-    for (i, (&x, &y)) in a.iter().zip(b).enumerate() {
-        let (xf, yf) = (from_bits(float, &[x])[0], from_bits(float, &[y])[0]);
-        assert!(ulps(x, y) <= 1 || (xf - yf).abs() < 2e-6, "{what}: element {i}: {xf} and {yf}");
-    }
-}
-
-fn against_oracle(float: Float, seeds: std::ops::Range<u64>) {
+fn random_cases(float: Float, seeds: std::ops::Range<u64>) {
     let devices = all(float);
     for seed in seeds {
         let mut rng = Rng::new(seed);
         let kind = random_kind(&mut rng, float);
         let seqs = random_seqs(&mut rng);
-        let case = Case::new(&mut rng, kind, &seqs);
-        let expected = from_bits(float, &case.run(&devices[0]));
-        let keys = case.step.host.kv_len.iter().max().map_or(0, |&n| n as usize);
-        for device in &devices[1..] {
-            let what = format!("{} seed {seed}: {kind:?} over {seqs:?}", device.name);
-            assert_close(&what, &from_bits(float, &case.run(device)), &expected, bound(float, keys));
-        }
+        against_oracle(&devices, seed, kind, &seqs);
     }
 }
 
 #[test]
 fn attention_f16() {
-    against_oracle(Float::F16, 0..40);
+    random_cases(Float::F16, 0..40);
 }
 
 #[test]
 fn attention_bf16() {
-    against_oracle(Float::BF16, 1000..1020);
+    random_cases(Float::BF16, 1000..1020);
 }
 
-/// Every head_dim and page size with the smallest and largest groups, whatever the random cases drew.
+/// Every head_dim and page size with small, large and two-tile groups, whatever the random cases drew.
 #[test]
 fn attention_of_every_shape() {
     let devices = all(Float::F16);
     for (i, head_dim) in [64, 96, 128, 256].into_iter().enumerate() {
         for (j, page_tokens) in [8, 16, 32].into_iter().enumerate() {
-            let seed = 2000 + (3 * i + j) as u64;
-            let mut rng = Rng::new(seed);
             let group = [1, 5, 8, 9][(i + j) % 4];
             let kind =
                 Kind { float: Float::F16, head_dim, kv_heads: 2, group, page_tokens, window: None, softcap: None };
             let seqs = [Seq { new: 1, cached: 70 }, Seq { new: 19, cached: 50 }, Seq { new: 1, cached: 0 }];
-            let case = Case::new(&mut rng, kind, &seqs);
-            let expected = from_bits(Float::F16, &case.run(&devices[0]));
-            for device in &devices[1..] {
-                let what = format!("{} seed {seed}: {kind:?}", device.name);
-                assert_close(&what, &from_bits(Float::F16, &case.run(device)), &expected, bound(Float::F16, 80));
-            }
+            against_oracle(&devices, 2000 + (3 * i + j) as u64, kind, &seqs);
         }
     }
 }
@@ -205,54 +49,30 @@ fn where_pages_lie_does_not_matter() {
         for seed in 3000..3006 {
             let mut rng = Rng::new(seed);
             let kind = random_kind(&mut rng, Float::F16);
-            let seqs = random_seqs(&mut rng);
-            let case = Case::new(&mut rng, kind, &seqs);
-            let moved = case.moved(&mut rng);
-            assert_eq!(case.run(device), moved.run(device), "{} seed {seed}: {kind:?} over {seqs:?}", device.name);
+            moved_pages(device, seed, kind, &random_seqs(&mut rng));
         }
     }
 }
 
-/// A long decode alone is split over the device's SMs; among many others it is not.
 #[test]
 fn how_keys_are_split_does_not_matter() {
     for device in &all(Float::F16)[1..] {
         for (seed, head_dim, window) in [(4000, 64, None), (4001, 128, Some(1500)), (4002, 256, None)] {
-            let mut rng = Rng::new(seed);
             let kind =
                 Kind { float: Float::F16, head_dim, kv_heads: 1, group: 4, page_tokens: 16, window, softcap: None };
-            let long = Seq { new: 1, cached: 1700 + rng.below(100) };
-            let alone = Case::new(&mut rng, kind, &[long]);
-            let mut seqs = vec![long];
-            seqs.resize(400, Seq { new: 1, cached: 0 });
-            let mut among = Case::new(&mut rng, kind, &seqs);
-            among.layer = alone.layer;
-            among.caches[0] = alone.caches[0].clone();
-            let row = alone.row_elements();
-            among.q[..row].copy_from_slice(&alone.q);
-            let what = format!("{} seed {seed}: {kind:?}", device.name);
-            assert_one_ulp(&what, Float::F16, &alone.run(device), &among.run(device)[..row]);
+            split_keys(device, seed, kind);
         }
     }
 }
 
-/// The last token of a prefill chunk is what a decode of that token gives.
 #[test]
 fn how_a_prompt_is_cut_does_not_matter() {
     for device in &all(Float::F16)[1..] {
         for seed in 5000..5006 {
             let mut rng = Rng::new(seed);
             let kind = random_kind(&mut rng, Float::F16);
-            let new = 2 + rng.below(80);
-            let cached = rng.below(100);
-            let chunk = Case::new(&mut rng, kind, &[Seq { new, cached }]);
-            let mut decode = Case::new(&mut rng, kind, &[Seq { new: 1, cached: cached + new - 1 }]);
-            decode.layer = chunk.layer;
-            decode.caches = chunk.caches.clone();
-            let row = chunk.row_elements();
-            decode.q = chunk.q[(new - 1) * row..].to_vec();
-            let what = format!("{} seed {seed}: {kind:?}, {new} tokens after {cached}", device.name);
-            assert_one_ulp(&what, Float::F16, &chunk.run(device)[(new - 1) * row..], &decode.run(device));
+            let (cached, new) = (rng.below(100), 2 + rng.below(80));
+            cut_prompt(device, seed, kind, cached, new);
         }
     }
 }

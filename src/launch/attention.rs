@@ -39,9 +39,10 @@ struct Config {
     shared: u32,
 }
 
-/// Decode blocks that a device holds at once: three per SM, two at head_dim 256 (by registers).
+/// Decode blocks that a device holds at once, by their registers.
 fn resident_blocks(spec: &GpuSpec, head_dim: usize) -> usize {
-    spec.sms as usize * if head_dim > 128 { 2 } else { 3 }
+    let per_sm = if matches!(head_dim, 64 | 128) { 3 } else { 2 };
+    spec.sms as usize * per_sm
 }
 
 /// Blocks along y: head tiles of all KV heads.

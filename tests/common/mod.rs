@@ -1,10 +1,12 @@
 //! What the integration tests share.
 #![allow(dead_code, reason = "each test program uses a part")]
+pub mod attention;
 pub mod batch;
 pub mod device;
 pub mod gguf;
 pub mod models;
 pub mod reference;
 pub mod rng;
+pub mod sampling;
 pub mod tensors;
 pub mod tolerance;

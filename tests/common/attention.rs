@@ -1,0 +1,202 @@
+//! Attention over random sequences: the oracle's answer, and answers that must be equal. Checks panic with the seed.
+use super::batch::{Seq, Shape, Step};
+use super::device::{Device, from_bits, to_bits};
+use super::rng::Rng;
+use super::tolerance::{assert_close, bound};
+use kvick::backend::{Attention, Float, KvGroup, KvLayout};
+
+const LAYERS: usize = 2;
+
+/// One attention over random sequences.
+#[derive(Clone, Debug)]
+pub struct Case {
+    shape: Shape,
+    step: Step,
+    layout: KvLayout,
+    layer: usize,
+    window: Option<usize>,
+    softcap: Option<f32>,
+    /// Of the compute type, as bits: q `[T, heads, dim]`; per sequence, K then V `[token, kv_head, dim]`.
+    q: Vec<u16>,
+    caches: Vec<[Vec<u16>; 2]>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    pub float: Float,
+    pub head_dim: usize,
+    pub kv_heads: usize,
+    pub group: usize,
+    pub page_tokens: usize,
+    pub window: Option<usize>,
+    pub softcap: Option<f32>,
+}
+
+impl Case {
+    pub fn new(rng: &mut Rng, kind: Kind, seqs: &[Seq]) -> Self {
+        let heads = kind.kv_heads * kind.group;
+        let Kind { head_dim, kv_heads, page_tokens, float, .. } = kind;
+        let shape = Shape { width: 64, ff: 64, heads, kv_heads, head_dim, vocab: 100 };
+        let step = Step::random(rng, shape, seqs, page_tokens, &[None, kind.window]);
+        let layout = KvLayout { layers: LAYERS, kv_heads, head_dim, page_tokens, float };
+        let q = to_bits(float, &rng.normals(step.tokens() * heads * head_dim, 1.5));
+        let cache = |&tokens: &u32| {
+            let count = tokens as usize * kv_heads * head_dim;
+            [to_bits(float, &rng.normals(count, 1.0)), to_bits(float, &rng.normals(count, 1.0))]
+        };
+        let caches = step.host.kv_len.iter().map(cache).collect();
+        Case { shape, step, layout, layer: rng.below(LAYERS), window: kind.window, softcap: kind.softcap, q, caches }
+    }
+
+    /// The pool of the case's group: NaN wherever no token of a sequence lies.
+    fn pages(&self) -> Vec<u16> {
+        let l = &self.layout;
+        let mut pages = vec![0xffff; self.step.pages * l.page_stride()];
+        for (s, cache) in self.caches.iter().enumerate() {
+            for position in 0..self.step.host.kv_len[s] as usize {
+                let Some((page, offset)) = self.step.place(1, s, position) else { continue };
+                for (half, values) in cache.iter().enumerate() {
+                    for head in 0..l.kv_heads {
+                        let to = page * l.page_stride()
+                            + half * l.half_stride()
+                            + self.layer * l.layer_stride()
+                            + head * l.head_stride()
+                            + offset * l.head_dim;
+                        let from = (position * l.kv_heads + head) * l.head_dim;
+                        pages[to..to + l.head_dim].copy_from_slice(&values[from..from + l.head_dim]);
+                    }
+                }
+            }
+        }
+        pages
+    }
+
+    /// Bits of the output.
+    pub fn run(&self, device: &Device) -> Vec<u16> {
+        let batch = self.step.load(device);
+        let kv = KvGroup { layout: self.layout, pages: self.step.pages, data: device.upload(&self.pages()) };
+        let out = device.poisoned(self.q.len() * 2);
+        let op = Attention {
+            batch: &batch,
+            q: &device.upload(&self.q),
+            heads: self.shape.heads,
+            kv: &kv,
+            group: 1,
+            layer: self.layer,
+            scale: 1.0 / (self.shape.head_dim as f32).sqrt(),
+            softcap: self.softcap,
+            window: self.window,
+            out: &out,
+        };
+        let once = || {
+            let done = device.backend.attention(&op).and_then(|()| device.backend.finish());
+            done.unwrap_or_else(|e| panic!("{}: {e}", device.name));
+            device.download(&out, self.q.len())
+        };
+        let first = once();
+        assert_eq!(once(), first, "{}: a second launch finds the scratch as the first did", device.name);
+        first
+    }
+
+    /// The same sequences elsewhere in the pool.
+    fn moved(&self, rng: &mut Rng) -> Self {
+        let mut to: Vec<u32> = (0..self.step.pages as u32).collect();
+        rng.shuffle(&mut to);
+        let mut moved = self.clone();
+        let group = &mut moved.step.host.groups[1];
+        for page in group.page_tables.iter_mut().flatten().filter(|p| **p != u32::MAX) {
+            *page = to[*page as usize];
+        }
+        let tokens = self.layout.page_tokens as u32;
+        group.slot_mapping.iter_mut().for_each(|slot| *slot = to[(*slot / tokens) as usize] * tokens + *slot % tokens);
+        moved
+    }
+
+    fn row_elements(&self) -> usize {
+        self.shape.heads * self.shape.head_dim
+    }
+}
+
+pub fn random_kind(rng: &mut Rng, float: Float) -> Kind {
+    Kind {
+        float,
+        head_dim: rng.pick(&[64, 96, 128, 256]),
+        kv_heads: 1 + rng.below(3),
+        group: 1 + rng.below(8),
+        page_tokens: rng.pick(&[8, 16, 32]),
+        window: rng.pick(&[None, None, Some(1), Some(7), Some(33), Some(200)]),
+        softcap: rng.pick(&[None, None, Some(2.0), Some(50.0)]),
+    }
+}
+
+pub fn random_seqs(rng: &mut Rng) -> Vec<Seq> {
+    let seq = |rng: &mut Rng| match rng.below(4) {
+        0 => Seq { new: 1 + rng.below(90), cached: 0 },
+        1 => Seq { new: 1 + rng.below(40), cached: rng.below(150) },
+        _ => Seq { new: 1, cached: rng.below(300) },
+    };
+    (0..1 + rng.below(4)).map(|_| seq(rng)).collect()
+}
+
+/// Units in the last place between two values of a compute type.
+fn ulps(a: u16, b: u16) -> u32 {
+    let ordered = |bits: u16| if bits & 0x8000 != 0 { -i32::from(bits & 0x7fff) } else { i32::from(bits) };
+    ordered(a).abs_diff(ordered(b))
+}
+
+/// Within a unit in the last place, or so near zero that the unit is below the rounding of the f32 sums.
+fn assert_one_ulp(what: &str, float: Float, a: &[u16], b: &[u16]) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (i, (&x, &y)) in a.iter().zip(b).enumerate() {
+        let (xf, yf) = (from_bits(float, &[x])[0], from_bits(float, &[y])[0]);
+        assert!(ulps(x, y) <= 1 || (xf - yf).abs() < 2e-6, "{what}: element {i}: {xf} and {yf}");
+    }
+}
+
+/// Every device but the first (the oracle) against it.
+pub fn against_oracle(devices: &[Device], seed: u64, kind: Kind, seqs: &[Seq]) {
+    let case = Case::new(&mut Rng::new(seed), kind, seqs);
+    let expected = from_bits(kind.float, &case.run(&devices[0]));
+    let keys = case.step.host.kv_len.iter().max().map_or(0, |&n| n as usize);
+    for device in &devices[1..] {
+        let what = format!("{} seed {seed}: {kind:?} over {seqs:?}", device.name);
+        assert_close(&what, &from_bits(kind.float, &case.run(device)), &expected, bound(kind.float, keys));
+    }
+}
+
+/// The same bits wherever the pages lie.
+pub fn moved_pages(device: &Device, seed: u64, kind: Kind, seqs: &[Seq]) {
+    let mut rng = Rng::new(seed);
+    let case = Case::new(&mut rng, kind, seqs);
+    let moved = case.moved(&mut rng);
+    assert_eq!(case.run(device), moved.run(device), "{} seed {seed}: {kind:?} over {seqs:?}", device.name);
+}
+
+/// A long decode alone is split over the device's SMs; among many others it is not.
+pub fn split_keys(device: &Device, seed: u64, kind: Kind) {
+    let mut rng = Rng::new(seed);
+    let long = Seq { new: 1, cached: 1700 + rng.below(100) };
+    let alone = Case::new(&mut rng, kind, &[long]);
+    let mut seqs = vec![long];
+    seqs.resize(400, Seq { new: 1, cached: 0 });
+    let mut among = Case::new(&mut rng, kind, &seqs);
+    among.layer = alone.layer;
+    among.caches[0] = alone.caches[0].clone();
+    let row = alone.row_elements();
+    among.q[..row].copy_from_slice(&alone.q);
+    let what = format!("{} seed {seed}: {kind:?}", device.name);
+    assert_one_ulp(&what, kind.float, &alone.run(device), &among.run(device)[..row]);
+}
+
+/// The last token of a prefill chunk is what a decode of that token gives.
+pub fn cut_prompt(device: &Device, seed: u64, kind: Kind, cached: usize, new: usize) {
+    let mut rng = Rng::new(seed);
+    let chunk = Case::new(&mut rng, kind, &[Seq { new, cached }]);
+    let mut decode = Case::new(&mut rng, kind, &[Seq { new: 1, cached: cached + new - 1 }]);
+    decode.layer = chunk.layer;
+    decode.caches = chunk.caches.clone();
+    let row = chunk.row_elements();
+    decode.q = chunk.q[(new - 1) * row..].to_vec();
+    let what = format!("{} seed {seed}: {kind:?}, {new} tokens after {cached}", device.name);
+    assert_one_ulp(&what, kind.float, &chunk.run(device)[(new - 1) * row..], &decode.run(device));
+}
