@@ -53,7 +53,7 @@ impl Rows {
         batch.load(backend, &host).unwrap();
         let out = device.poisoned(4 * rows);
         let op = Sample { batch: &batch, logits: &device.upload(&self.logits), vocab: self.vocab, out: &out };
-        let mut once = || {
+        let once = || {
             let done = backend.sample(&op).and_then(|()| backend.finish());
             done.unwrap_or_else(|e| panic!("{}: {e}", device.name));
             device.download(&out, rows)
