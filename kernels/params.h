@@ -34,6 +34,110 @@ typedef struct {
 
 // ---- mm ----
 
+// How a matrix is stored on the device; kFloat is the compute type.
+enum WeightType : uint32_t { kFloat, kQ8_0, kQ4_0, kQ4_1, kQ5_0, kQ4_K, kQ6_K };
+
+// What follows the sums of a projection: kernels/epilogue.cuh.
+enum Epilogue : uint32_t { kResidual, kQkv, kGateUp, kLogits };
+
+// A matrix [rows, cols] as src/launch/repack.rs lays it out; kernels/weights.cuh reads it. Tiles of 16 rows x 64 columns,
+// tile-row by tile-row, each of the planes in that order.
+typedef struct {
+  uint64_t quants;  // 16-byte vectors
+  uint64_t high;    // upper bits of 5- and 6-bit types
+  uint64_t scales;  // per tile, or per row and superblock
+  uint64_t supers;  // per row and superblock
+  uint32_t rows;    // without padding
+  uint32_t type;    // WeightType
+} MatrixParams;
+
+// What is done with the sums of a projection: epilogue.cuh. Fields of other operations are 0.
+typedef struct {
+  KvParams kv;
+  uint64_t bias;       // f32 [rows] or 0
+  uint64_t out;        // q | activation output: compute type; x | logits: f32; row-major [T, out_width]
+  uint64_t sums;       // f32 [T, out_width]: takes the sums in place of x, for a post-norm; or 0
+  uint64_t k;          // compute type [T, kv_heads * head_dim]: K as projected; 0: rotate and append to pages
+  uint64_t v;          // as k
+  uint64_t rope;       // f32 [positions, rope_dims / 2, 2]: cos, sin
+  uint64_t positions;  // u32 [T]
+  uint64_t slots;      // u32 [T]
+  uint64_t status;     // u32, set to status_code when a result is not finite or leaves f16
+  uint32_t status_code;
+  uint32_t out_width;   // elements of a row of out
+  uint32_t q_rows;      // rows of Q; K follows, then V
+  uint32_t rope_dims;
+  uint32_t activation;  // 0: SiLU, 1: GELU (tanh)
+  float softcap;        // 0: none
+} EpilogueParams;
+
+// The rows that are multiplied: x [T, cols], taken at row_index[t] where that is not 0.
+typedef struct {
+  uint64_t x;          // f32 where norm is not 0, else compute type
+  uint64_t norm;       // f32 [cols] or 0
+  uint64_t row_index;  // u32 [T] or 0
+  uint32_t tokens;     // T
+  uint32_t cols;
+  float eps;
+  uint32_t pad;
+} RowsParams;
+
+// gemv.cuh: few rows. Blocks [first_block[i], first_block[i + 1]) take part i, tiles_per_block tile-rows each.
+typedef struct {
+  MatrixParams part[3];
+  RowsParams rows;
+  EpilogueParams out;
+  uint64_t post_norm;     // f32 [rows] or 0: the last block does x += norm(out.sums)
+  uint64_t post_counter;  // u32, 0 between launches
+  float post_eps;
+  uint32_t first_block[4];
+  uint32_t first_row[3];  // of each part in the fused matrix
+  uint32_t tiles_per_block;
+  uint32_t pad;
+} GemvParams;
+
+// gemm.cu: many rows, one part.
+typedef struct {
+  MatrixParams part;
+  EpilogueParams out;
+  uint64_t x;  // compute type [T, cols]
+  uint32_t tokens;
+  uint32_t cols;
+  uint32_t first_row;  // of the part in the fused matrix
+  uint32_t epilogue;   // Epilogue
+} GemmParams;
+
+// norm_rows.cu: out[t] = norm(x[row_index[t]]) in the compute type.
+typedef struct {
+  RowsParams rows;
+  uint64_t out;     // compute type [T, cols]
+  uint64_t status;  // u32
+  uint32_t status_code;
+  uint32_t pad;
+} NormRowsParams;
+
+// post_norm.cu: x += norm(sums).
+typedef struct {
+  uint64_t sums;  // f32 [T, cols]
+  uint64_t x;     // f32 [T, cols]
+  uint64_t norm;  // f32 [cols]
+  uint32_t tokens;
+  uint32_t cols;
+  float eps;
+  uint32_t pad;
+} PostNormParams;
+
+// embed.cu: out[t] = table[tokens[t]] * scale.
+typedef struct {
+  MatrixParams table;
+  uint64_t tokens;  // u32 [T]
+  uint64_t out;     // f32 [T, cols]
+  uint32_t token_count;
+  uint32_t cols;
+  float scale;
+  uint32_t pad;
+} EmbedParams;
+
 // ---- attn ----
 
 // attention_decode.cu: the first `decodes` sequences, one token each.

@@ -1,11 +1,14 @@
 //! [`Backend`] for [`Cuda`]: memory by the device, operations by one file each.
-use super::{Cuda, Scratch, attention, sample};
+use super::{Cuda, Scratch, attention, embed, linear_residual, matrix, norm_gate_up, norm_lm_head, qkv, sample};
 use crate::backend::*;
 use crate::error::{Error, Result};
 use std::sync::{Arc, PoisonError};
 
-/// Number of the QKV projection in [`OPERATIONS`], plus one.
+// Numbers that kernels write to the status word: places in `OPERATIONS`, plus one.
 pub const QKV: u32 = 1;
+pub const PROJECTION: u32 = 3;
+pub const GATE: u32 = 4;
+pub const FINAL_NORM: u32 = 5;
 
 /// What the status word names, in the order of its numbers; 0 is "all well".
 const OPERATIONS: [&str; 5] =
@@ -62,39 +65,35 @@ impl Backend for Cuda {
         Err(Error::Overflow(name.into()))
     }
 
-    fn load_weight(&self, _parts: &[HostWeight<'_>], _fuse: Fuse) -> Result<Weight> {
-        Err(missing("load_weight"))
+    fn load_weight(&self, parts: &[HostWeight<'_>], fuse: Fuse) -> Result<Weight> {
+        matrix::load(self, parts, fuse)
     }
 
-    fn embed(&self, _op: &Embed<'_>) -> Result<()> {
-        Err(missing("embed"))
+    fn embed(&self, op: &Embed<'_>) -> Result<()> {
+        embed::run(self, op)
     }
 
-    fn qkv(&self, _op: &Qkv<'_>) -> Result<()> {
-        Err(missing("qkv"))
+    fn qkv(&self, op: &Qkv<'_>) -> Result<()> {
+        qkv::run(self, op)
     }
 
     fn attention(&self, op: &Attention<'_>) -> Result<()> {
         attention::run(self, op)
     }
 
-    fn linear_residual(&self, _op: &LinearResidual<'_>) -> Result<()> {
-        Err(missing("linear_residual"))
+    fn linear_residual(&self, op: &LinearResidual<'_>) -> Result<()> {
+        linear_residual::run(self, op)
     }
 
-    fn norm_gate_up(&self, _op: &NormGateUp<'_>) -> Result<()> {
-        Err(missing("norm_gate_up"))
+    fn norm_gate_up(&self, op: &NormGateUp<'_>) -> Result<()> {
+        norm_gate_up::run(self, op)
     }
 
-    fn norm_lm_head(&self, _op: &NormLmHead<'_>) -> Result<()> {
-        Err(missing("norm_lm_head"))
+    fn norm_lm_head(&self, op: &NormLmHead<'_>) -> Result<()> {
+        norm_lm_head::run(self, op)
     }
 
     fn sample(&self, op: &Sample<'_>) -> Result<()> {
         sample::run(self, op)
     }
-}
-
-fn missing(op: &str) -> Error {
-    Error::Unsupported(format!("this backend has no {op}"))
 }

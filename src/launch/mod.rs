@@ -4,7 +4,15 @@
 //! the compute type set a word of device memory when a value does not fit; [`Cuda::finish`] reads it.
 mod attention;
 mod backend;
+mod embed;
+mod linear_residual;
+mod matrix;
+mod norm_gate_up;
+mod norm_lm_head;
+mod project;
 mod qk_norm;
+mod qkv;
+mod repack;
 mod sample;
 mod step;
 
@@ -28,16 +36,21 @@ pub struct Cuda {
 /// Device memory that the operations share between steps.
 struct Scratch {
     attention: attention::Scratch,
+    project: project::Scratch,
     sample: sample::Scratch,
 }
 
 impl Scratch {
     fn bytes(gpu: &Gpu, limits: &BatchLimits) -> usize {
-        attention::Scratch::bytes(gpu.spec(), limits) + sample::Scratch::bytes(limits)
+        attention::Scratch::bytes(gpu.spec(), limits) + project::Scratch::bytes(limits) + sample::Scratch::bytes(limits)
     }
 
     fn new(gpu: &Gpu, limits: &BatchLimits) -> Result<Self> {
-        Ok(Scratch { attention: attention::Scratch::new(gpu, limits)?, sample: sample::Scratch::new(gpu, limits)? })
+        Ok(Scratch {
+            attention: attention::Scratch::new(gpu, limits)?,
+            project: project::Scratch::new(gpu, limits)?,
+            sample: sample::Scratch::new(gpu, limits)?,
+        })
     }
 }
 

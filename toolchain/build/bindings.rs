@@ -1,6 +1,6 @@
 //! bindgen over `kernels/params.h`: the Rust mirror of every launch parameter struct.
 //!
-//! bytemuck's `NoUninit` is derived, so a struct with padding does not compile: no uninitialised byte reaches a kernel.
+//! bytemuck's `Pod` is derived, so a struct with padding does not compile: no uninitialised byte reaches a kernel.
 use crate::fetch::{Tools, output};
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ struct Derives;
 
 impl bindgen::callbacks::ParseCallbacks for Derives {
     fn add_derives(&self, _: &bindgen::callbacks::DeriveInfo<'_>) -> Vec<String> {
-        vec!["bytemuck::Zeroable".into(), "bytemuck::NoUninit".into()]
+        vec!["bytemuck::Zeroable".into(), "bytemuck::Pod".into()]
     }
 }
 
@@ -27,6 +27,7 @@ pub fn generate(root: &Path, out: &Path, tools: &Tools) -> Result<(), String> {
         .clang_args(["-x", "c++", "-std=c++17", "-isystem", include.trim()])
         .allowlist_file(".*params\\.h")
         .derive_default(true)
+        .default_enum_style(bindgen::EnumVariation::ModuleConsts)
         .generate_comments(true)
         .parse_callbacks(Box::new(Derives))
         .generate()

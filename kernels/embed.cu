@@ -1,0 +1,40 @@
+// out[t] = table[tokens[t]] * scale, from a table in the order of weights.cuh (it may be the LM head as well).
+// A thread takes the part of a row that one lane of a tile holds: 16 weights. Bound by memory.
+#include "epilogue.cuh"
+#include "weights.cuh"
+
+template <class F, WeightType kType>
+__device__ __forceinline__ void embed(const EmbedParams& p) {
+  const uint32_t across = (p.cols + 63) / 64;
+  const uint32_t i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= across * 4) return;
+  const uint32_t row = __ldg(pointer<const uint32_t>(p.tokens) + blockIdx.y);
+  const uint32_t tile = i / 4, t = i % 4;
+  const typename Weights<kType>::Reader reader(p.table, row % 16 / 2 * 4 + t);
+  typename Weights<kType>::Raw raw;
+  raw.load(reader, row / 16 * across + tile);
+  float* out = pointer<float>(p.out) + uint64_t(blockIdx.y) * p.cols;
+#pragma unroll
+  for (int s = 0; s < 4; ++s) {
+    uint32_t a[4];
+    Weights<kType>::template fragments<F>(raw, s, a);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float2 v = F::unpack(row & 1 ? a[2 * half + 1] : a[2 * half]);
+      const uint32_t column = tile * 64 + s * 16 + half * 8 + t * 2;
+      if (column < p.cols) *reinterpret_cast<float2*>(out + column) = make_float2(v.x * p.scale, v.y * p.scale);
+    }
+  }
+}
+
+// Codes times block scales round to f16 whatever the compute type.
+#define ENTRY(name, F, type) \
+  extern "C" __global__ void __launch_bounds__(128) embed_##name(const __grid_constant__ EmbedParams p) { embed<F, type>(p); }
+ENTRY(float_f16, F16, kFloat)
+ENTRY(float_bf16, BF16, kFloat)
+ENTRY(q8_0, F16, kQ8_0)
+ENTRY(q4_0, F16, kQ4_0)
+ENTRY(q4_1, F16, kQ4_1)
+ENTRY(q5_0, F16, kQ5_0)
+ENTRY(q4_k, F16, kQ4_K)
+ENTRY(q6_k, F16, kQ6_K)
