@@ -47,7 +47,7 @@ __device__ __forceinline__ void multiply_tile(const typename W::Raw (&raw)[S::kM
   for (int s = 0; s < 4; ++s) {
     uint32_t a[S::kM][4];
 #pragma unroll
-    for (int m = 0; m < S::kM; ++m) W::template fragments<F>(raw[m], s, a[m]);
+    for (int m = 0; m < S::kM; ++m) fragments<F, W>(raw[m], s, a[m]);
 #pragma unroll
     for (int n = 0; n < S::kN; n += 2) {
       uint32_t b[4];

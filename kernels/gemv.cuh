@@ -122,7 +122,7 @@ __device__ __forceinline__ void gemv_part(const GemvParams& p, uint32_t part) {
 #pragma unroll
           for (int s = 0; s < 4; ++s) {
             uint32_t a[4];
-            W::template fragments<F>(raw[d], s, a);
+            fragments<F, W>(raw[d], s, a);
             mma_16x8x16<F>(acc, a[0], a[1], a[2], a[3], b[s / 2][s % 2 * 2], b[s / 2][s % 2 * 2 + 1]);
           }
         }

@@ -1,5 +1,5 @@
 // Weights in the order that tensor cores take them, dequantised in registers.
-// brings: Weights<type>: Reader (addresses of a lane), Raw (one tile of a lane), fragments
+// brings: Weights<type>: Reader (addresses of a lane), Raw (one tile of a lane), codes, scales, affine; fragments
 //
 // A tile is 16 rows x 64 columns = the A operands of four m16n8k16 products ("steps"). Fragment row g is row 2g of the
 // tile and fragment row g + 8 is row 2g + 1, so a pair of neighbouring rows (a RoPE pair, a gate and its up) meets in one
@@ -70,22 +70,15 @@ __device__ __forceinline__ uint32_t byte_pair(uint32_t u) {
   }
 }
 
-// Multiplies the registers of a step: rows alternate.
-template <class F>
-__device__ __forceinline__ void scale_rows(uint32_t (&a)[4], uint32_t even, uint32_t odd) {
-#pragma unroll
-  for (int j = 0; j < 4; ++j) a[j] = Pairs<F>::mul(a[j], j & 1 ? odd : even);
-}
-template <class F>
-__device__ __forceinline__ void scale_rows(uint32_t (&a)[4], uint32_t even, uint32_t odd, uint32_t min_even, uint32_t min_odd) {
-#pragma unroll
-  for (int j = 0; j < 4; ++j) a[j] = Pairs<F>::fma(a[j], j & 1 ? odd : even, j & 1 ? min_odd : min_even);
-}
 // Scale of block `high` of a pair of f16 block scales, twice.
 template <class F>
 __device__ __forceinline__ uint32_t block_scale(uint32_t pair, bool high) {
   const uint32_t v = Pairs<F>::from_half2(pair);
   return high ? splat<true>(v) : splat<false>(v);
+}
+__device__ __forceinline__ float half_of(uint32_t pair, bool high) {
+  const float2 f = F16::unpack(pair);
+  return high ? f.y : f.x;
 }
 
 // Where a lane finds its part of tile i of each plane; unused planes are never read.
@@ -103,6 +96,10 @@ struct LanePlanes {
   __device__ const char* supers_of(uint32_t i) const { return supers + uint64_t(i / 4) * kSupers; }
 };
 
+// A type of weights: code * scale, plus a minimum where kMinima. With kCodes false the registers are the weights.
+//   codes    the codes of a step, exact in the compute type
+//   scales   scale (and minimum) of the even and the odd rows of a step, as pairs of the compute type
+//   affine   (scale, minimum) of one row of a step, exact
 template <WeightType kType>
 struct Weights;
 
@@ -110,6 +107,7 @@ template <>
 struct Weights<kFloat> {
   using Reader = LanePlanes<2048, 0, 0, 0>;
   static constexpr int kPrefetch = 2;
+  static constexpr bool kCodes = false, kMinima = false;
   struct Raw {
     uint4 q[4];
     __device__ void load(const Reader& r, uint32_t i) {
@@ -117,37 +115,51 @@ struct Weights<kFloat> {
     }
   };
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
     a[0] = r.q[s].x, a[1] = r.q[s].y, a[2] = r.q[s].z, a[3] = r.q[s].w;
+  }
+  static __device__ float2 affine(const Raw&, int, bool) { return make_float2(1, 0); }
+};
+
+// Types with an f16 scale for each block of 32 in `d`: (block 0, block 1) of row 2g in x, of row 2g + 1 in y.
+struct BlockScaled {
+  static constexpr bool kCodes = true, kMinima = false;
+  template <class F, class Raw>
+  static __device__ void scales(const Raw& r, int s, uint32_t (&d)[2], uint32_t (&)[2]) {
+    d[0] = block_scale<F>(r.d.x, s >= 2);
+    d[1] = block_scale<F>(r.d.y, s >= 2);
+  }
+  template <class Raw>
+  static __device__ float2 affine(const Raw& r, int s, bool odd) {
+    return make_float2(half_of(odd ? r.d.y : r.d.x, s >= 2), 0);
   }
 };
 
 template <>
-struct Weights<kQ8_0> {
+struct Weights<kQ8_0> : BlockScaled {
   using Reader = LanePlanes<1024, 0, 64, 0>;
   static constexpr int kPrefetch = 3;
   struct Raw {
     uint4 q[2];
-    uint2 d;  // row 2g, row 2g + 1: scales of the two blocks
+    uint2 d;
     __device__ void load(const Reader& r, uint32_t i) {
       for (int v = 0; v < 2; ++v) q[v] = load_stream(r.quants_of(i) + v * 512);
       d = load_once<uint2>(r.scales_of(i));
     }
   };
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
     const uint4 v = r.q[s / 2];
     const uint32_t u0 = s & 1 ? v.z : v.x, u1 = s & 1 ? v.w : v.y;
     a[0] = byte_pair<F, 0>(u0), a[1] = byte_pair<F, 1>(u0);
     a[2] = byte_pair<F, 0>(u1), a[3] = byte_pair<F, 1>(u1);
-    scale_rows<F>(a, block_scale<F>(r.d.x, s >= 2), block_scale<F>(r.d.y, s >= 2));
   }
 };
 
 __device__ __forceinline__ uint32_t word(const uint4& v, int s) { return s == 0 ? v.x : s == 1 ? v.y : s == 2 ? v.z : v.w; }
 
 template <>
-struct Weights<kQ4_0> {
+struct Weights<kQ4_0> : BlockScaled {
   using Reader = LanePlanes<512, 0, 64, 0>;
   static constexpr int kPrefetch = 4;
   struct Raw {
@@ -159,9 +171,8 @@ struct Weights<kQ4_0> {
     }
   };
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
     nibbles<F, 0, 8>(word(r.q, s), 0, 0, a);
-    scale_rows<F>(a, block_scale<F>(r.d.x, s >= 2), block_scale<F>(r.d.y, s >= 2));
   }
 };
 
@@ -169,6 +180,7 @@ template <>
 struct Weights<kQ4_1> {
   using Reader = LanePlanes<512, 0, 128, 0>;
   static constexpr int kPrefetch = 4;
+  static constexpr bool kCodes = true, kMinima = true;
   struct Raw {
     uint4 q;
     uint4 dm;  // (scale, minimum) of row 2g block 0, block 1, row 2g + 1 block 0, block 1
@@ -178,15 +190,22 @@ struct Weights<kQ4_1> {
     }
   };
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
     nibbles<F, 0, 0>(word(r.q, s), 0, 0, a);
-    const uint32_t even = Pairs<F>::from_half2(s >= 2 ? r.dm.y : r.dm.x), odd = Pairs<F>::from_half2(s >= 2 ? r.dm.w : r.dm.z);
-    scale_rows<F>(a, splat<false>(even), splat<false>(odd), splat<true>(even), splat<true>(odd));
   }
+  template <class F>
+  static __device__ void scales(const Raw& r, int s, uint32_t (&d)[2], uint32_t (&m)[2]) {
+    for (int row = 0; row < 2; ++row) {
+      const uint32_t pair = Pairs<F>::from_half2(word(r.dm, 2 * row + s / 2));
+      d[row] = splat<false>(pair);
+      m[row] = splat<true>(pair);
+    }
+  }
+  static __device__ float2 affine(const Raw& r, int s, bool odd) { return F16::unpack(word(r.dm, 2 * odd + s / 2)); }
 };
 
 template <>
-struct Weights<kQ5_0> {
+struct Weights<kQ5_0> : BlockScaled {
   using Reader = LanePlanes<512, 128, 64, 0>;
   static constexpr int kPrefetch = 4;
   struct Raw {
@@ -200,9 +219,8 @@ struct Weights<kQ5_0> {
     }
   };
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
     nibbles<F, 1, 16>(word(r.q, s), r.h, 2 * s, a);
-    scale_rows<F>(a, block_scale<F>(r.d.x, s >= 2), block_scale<F>(r.d.y, s >= 2));
   }
 };
 
@@ -210,6 +228,7 @@ template <>
 struct Weights<kQ4_K> {
   using Reader = LanePlanes<512, 0, 0, 256>;
   static constexpr int kPrefetch = 3;
+  static constexpr bool kCodes = true, kMinima = true;
   struct Raw {
     uint4 q;
     uint4 super[2];  // rows 2g, 2g + 1: (scale, scale of minima) f16, then 24 bits a tile: 2 scales, 2 minima of 6 bits
@@ -219,29 +238,36 @@ struct Weights<kQ4_K> {
       for (int row = 0; row < 2; ++row) super[row] = load_once<uint4>(r.supers_of(i) + row * 16);
       tile = i % 4;
     }
+    __device__ uint32_t fields(int row) const {
+      const uint4& v = super[row];
+      const uint32_t low = tile < 2 ? v.y : tile == 2 ? v.z : v.w, next = tile < 2 ? v.z : v.w;
+      return __funnelshift_r(low, next, 24 * tile);
+    }
   };
-  // Pairs (block 0, block 1) of scales and of negated minima.
   template <class F>
-  static __device__ __forceinline__ void pairs(const uint4& super, uint32_t tile, uint32_t& scale, uint32_t& minimum) {
-    const uint32_t low = tile < 2 ? super.y : tile == 2 ? super.z : super.w;
-    const uint32_t next = tile < 2 ? super.z : super.w;
-    const uint32_t bits = __funnelshift_r(low, next, 24 * tile);
-    const auto integers = [](uint32_t b) {
-      return Pairs<F>::template minus<Pairs<F>::kBase>(lop_and_or<0x3f0000>(b << 10, lop_and_or<0x3f>(b, Pairs<F>::kMagic)));
-    };
-    scale = Pairs<F>::template times_half<false>(integers(bits), super.x);
-    minimum = Pairs<F>::template times_half<true>(integers(bits >> 12), super.x ^ 0x80000000);
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
+    nibbles<F, 0, 0>(word(r.q, s), 0, 0, a);
+  }
+  // Two neighbouring 6-bit fields as a pair of numbers.
+  template <class F>
+  static __device__ uint32_t two_fields(uint32_t bits) {
+    return Pairs<F>::template minus<Pairs<F>::kBase>(
+        lop_and_or<0x3f0000>(bits << 10, lop_and_or<0x3f>(bits, Pairs<F>::kMagic)));
   }
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
-    nibbles<F, 0, 0>(word(r.q, s), 0, 0, a);
-    uint32_t d[2], m[2];
-    for (int row = 0; row < 2; ++row) pairs<F>(r.super[row], r.tile, d[row], m[row]);
-    if (s < 2) {
-      scale_rows<F>(a, splat<false>(d[0]), splat<false>(d[1]), splat<false>(m[0]), splat<false>(m[1]));
-    } else {
-      scale_rows<F>(a, splat<true>(d[0]), splat<true>(d[1]), splat<true>(m[0]), splat<true>(m[1]));
+  static __device__ void scales(const Raw& r, int s, uint32_t (&d)[2], uint32_t (&m)[2]) {
+    for (int row = 0; row < 2; ++row) {
+      const uint32_t bits = r.fields(row), super = r.super[row].x ^ 0x80000000;  // minima are subtracted
+      const uint32_t scale = Pairs<F>::template times_half<false>(two_fields<F>(bits), super);
+      const uint32_t minimum = Pairs<F>::template times_half<true>(two_fields<F>(bits >> 12), super);
+      d[row] = s < 2 ? splat<false>(scale) : splat<true>(scale);
+      m[row] = s < 2 ? splat<false>(minimum) : splat<true>(minimum);
     }
+  }
+  static __device__ float2 affine(const Raw& r, int s, bool odd) {
+    const uint32_t bits = r.fields(odd) >> (s < 2 ? 0 : 6);
+    const float2 super = F16::unpack(odd ? r.super[1].x : r.super[0].x);
+    return make_float2(super.x * (bits & 63), -super.y * (bits >> 12 & 63));
   }
 };
 
@@ -249,28 +275,53 @@ template <>
 struct Weights<kQ6_K> {
   using Reader = LanePlanes<512, 256, 64, 32>;
   static constexpr int kPrefetch = 3;
+  static constexpr bool kCodes = true, kMinima = false;
   struct Raw {
     uint4 q;
     uint2 h;
-    uint2 scales;    // rows 2g, 2g + 1: a signed byte (plus 128) for each step
+    uint2 bytes;     // rows 2g, 2g + 1: a signed scale (plus 128) for each step
     uint32_t super;  // f16 scale of rows 2g and 2g + 1
     __device__ void load(const Reader& r, uint32_t i) {
       q = load_stream(r.quants_of(i));
       h = load_once<uint2>(r.high_of(i));
-      scales = load_once<uint2>(r.scales_of(i));
+      bytes = load_once<uint2>(r.scales_of(i));
       super = load_once<uint32_t>(r.supers_of(i));
     }
   };
   template <class F>
-  static __device__ void fragments(const Raw& r, int s, uint32_t (&a)[4]) {
+  static __device__ void codes(const Raw& r, int s, uint32_t (&a)[4]) {
     nibbles<F, 2, 32>(word(r.q, s), s < 2 ? r.h.x : r.h.y, 2 * (s & 1), a);
-    const uint32_t b0 = s < 2 ? byte_pair<F, 0>(r.scales.x) : byte_pair<F, 1>(r.scales.x);
-    const uint32_t b1 = s < 2 ? byte_pair<F, 0>(r.scales.y) : byte_pair<F, 1>(r.scales.y);
-    const uint32_t d0 = Pairs<F>::template times_half<false>(b0, r.super), d1 = Pairs<F>::template times_half<true>(b1, r.super);
-    if (s & 1) {
-      scale_rows<F>(a, splat<true>(d0), splat<true>(d1));
-    } else {
-      scale_rows<F>(a, splat<false>(d0), splat<false>(d1));
-    }
+  }
+  template <class F>
+  static __device__ uint32_t two_bytes(uint32_t bytes, int s) {
+    return s < 2 ? byte_pair<F, 0>(bytes) : byte_pair<F, 1>(bytes);
+  }
+  template <class F>
+  static __device__ void scales(const Raw& r, int s, uint32_t (&d)[2], uint32_t (&)[2]) {
+    d[0] = Pairs<F>::template times_half<false>(two_bytes<F>(r.bytes.x, s), r.super);
+    d[1] = Pairs<F>::template times_half<true>(two_bytes<F>(r.bytes.y, s), r.super);
+    for (int row = 0; row < 2; ++row) d[row] = s & 1 ? splat<true>(d[row]) : splat<false>(d[row]);
+  }
+  static __device__ float2 affine(const Raw& r, int s, bool odd) {
+    const int byte = (odd ? r.bytes.y : r.bytes.x) >> (8 * s) & 255;
+    return make_float2(half_of(r.super, odd) * (byte - 128), 0);
   }
 };
+
+// The A operand of a step: weights in the compute type; even rows in registers 0 and 2, odd rows in 1 and 3.
+template <class F, class W>
+__device__ __forceinline__ void fragments(const typename W::Raw& raw, int s, uint32_t (&a)[4]) {
+  W::template codes<F>(raw, s, a);
+  if constexpr (W::kCodes) {
+    uint32_t d[2], m[2];
+    W::template scales<F>(raw, s, d, m);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) {
+      if constexpr (W::kMinima) {
+        a[j] = Pairs<F>::fma(a[j], d[j & 1], m[j & 1]);
+      } else {
+        a[j] = Pairs<F>::mul(a[j], d[j & 1]);
+      }
+    }
+  }
+}
