@@ -1,0 +1,96 @@
+//! The state that handlers work on: the running warp, its block and the worker that executes it.
+use super::copy::AsyncCopies;
+use super::fault::Cause;
+use super::op::Stop;
+use super::program::Kernel;
+use crate::gpu::{Gpu, KernelCounters};
+use crate::mem::Range;
+
+/// A worker's execution context, pointed at one warp while that warp runs.
+pub struct Cx<'g> {
+    /// Register file of the running warp.
+    pub regs: *mut u8,
+    /// Active lanes.
+    pub mask: u32,
+    /// Lanes without a thread, or whose thread has ended.
+    pub dead: u32,
+    /// The running operation's index; a handler that returns [`super::op::Flow::Jump`] sets the next one.
+    pub pc: usize,
+    /// Set by handlers that return [`super::op::Flow::Stop`].
+    pub stop: Stop,
+    /// Set with [`Stop::Fault`].
+    pub fault: Option<Cause>,
+    /// Shared memory of the block: host bytes and size.
+    pub shared: *mut u8,
+    /// Its size in bytes.
+    pub shared_len: usize,
+    /// Local memory of the warp's lane 0; lane `l` begins `l * local_len` bytes later.
+    pub local: *mut u8,
+    /// Local memory of a thread in bytes.
+    pub local_len: usize,
+    /// Range that the last access of each site hit.
+    pub sites: Vec<Range>,
+    /// Times each operation was executed.
+    pub hits: Vec<u64>,
+    /// Counts of this worker; those by class are made from `hits` at the end.
+    pub count: KernelCounters,
+    /// Stores, changing atomics, barrier releases and ends of threads so far: what a waiting thread may wait for.
+    pub progress: u64,
+    /// Loads by which a thread may be waiting for another block, since this block was resumed.
+    pub polls: u32,
+    /// Does the CPU have AVX?
+    pub wide: bool,
+    /// Index of the warp in its block.
+    pub warp: usize,
+    /// Asynchronous copies of the running warp.
+    pub copies: AsyncCopies,
+    /// The running block's coordinates.
+    pub ctaid: [u32; 3],
+    /// What does not change during the launch.
+    pub launch: &'g LaunchState<'g>,
+}
+
+/// What all workers of a launch share.
+pub struct LaunchState<'g> {
+    /// The kernel.
+    pub kernel: &'g Kernel,
+    /// The GPU.
+    pub gpu: &'g Gpu,
+    /// Blocks in x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block in x, y, z.
+    pub block: [u32; 3],
+    /// Parameter buffer.
+    pub params: &'g [u8],
+    /// Dynamic shared memory of a block in bytes.
+    pub dynamic_shared: u32,
+    /// Host time in nanoseconds at the launch, the base of `%globaltimer`.
+    pub started: std::time::Instant,
+}
+
+impl<'g> Cx<'g> {
+    /// Operand `i` of the operation's operand list.
+    #[inline(always)]
+    pub fn more(&self, op: &super::op::Op, i: usize) -> u32 {
+        self.launch.kernel.operands[op.more as usize + i]
+    }
+
+    /// The index of the running operation.
+    pub fn pc_of(&self, op: &super::op::Op) -> usize {
+        let base = self.launch.kernel.code.as_ptr() as usize;
+        (std::ptr::from_ref(op) as usize - base) / size_of::<super::op::Op>()
+    }
+}
+
+/// The lanes of a mask, lowest first.
+#[inline(always)]
+pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
+    let mut rest = mask;
+    std::iter::from_fn(move || {
+        (rest != 0).then(|| {
+            let l = rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            l
+        })
+    })
+}

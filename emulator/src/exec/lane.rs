@@ -1,0 +1,288 @@
+//! The register file as handlers see it, and the shapes of lane-wise handlers.
+//!
+//! Invariants: a 32-bit (or narrower) register is 32 consecutive `u32`, a 64-bit one 32 consecutive `u64`, a predicate
+//! one `u32` with a bit per lane; offsets come from lowering, which aligns them and keeps them inside the file; two
+//! registers are the same one or do not overlap. Values narrower than 32 bits are read from the low bits, whatever lies
+//! above. Lanes without a thread, or whose thread has ended, may be overwritten with anything.
+use super::cx::Cx;
+use super::op::{Flow, Op};
+
+/// Lanes of a warp.
+pub const LANES: usize = 32;
+/// Lanes handled together: one 256-bit vector of `u32`.
+const CHUNK: usize = 8;
+
+/// What a register slot holds of one lane.
+pub trait Store: Copy + Default {
+    /// All ones for a set bit, else zero.
+    fn spread(bit: u32) -> Self;
+    /// `self` where `mask` is ones, else `other`.
+    fn blend(self, mask: Self, other: Self) -> Self;
+}
+
+macro_rules! store {
+    ($t:ty) => {
+        impl Store for $t {
+            #[inline(always)]
+            fn spread(bit: u32) -> Self {
+                (0 as $t).wrapping_sub(bit as $t)
+            }
+            #[inline(always)]
+            fn blend(self, mask: Self, other: Self) -> Self {
+                (self & mask) | (other & !mask)
+            }
+        }
+    };
+}
+store!(u32);
+store!(u64);
+
+/// A type that an operation computes with, and how a register holds it.
+pub trait Lane: Copy {
+    /// The slot's element.
+    type In: Store;
+    /// From a register.
+    fn get(bits: Self::In) -> Self;
+    /// To a register.
+    fn put(self) -> Self::In;
+}
+
+macro_rules! lane {
+    ($t:ty, $store:ty, $bits:ident => $get:expr, $value:ident => $put:expr) => {
+        impl Lane for $t {
+            type In = $store;
+            #[inline(always)]
+            fn get($bits: $store) -> Self {
+                $get
+            }
+            #[inline(always)]
+            fn put(self) -> $store {
+                let $value = self;
+                $put
+            }
+        }
+    };
+}
+lane!(u8, u32, x => x as u8, x => x as u32);
+lane!(i8, u32, x => x as i8, x => x as i32 as u32);
+lane!(u16, u32, x => x as u16, x => x as u32);
+lane!(i16, u32, x => x as i16, x => x as u16 as u32);
+lane!(u32, u32, x => x, x => x);
+lane!(i32, u32, x => x as i32, x => x as u32);
+lane!(f32, u32, x => f32::from_bits(x), x => x.to_bits());
+lane!(u64, u64, x => x, x => x);
+lane!(i64, u64, x => x as i64, x => x as u64);
+lane!(f64, u64, x => f64::from_bits(x), x => x.to_bits());
+
+impl Cx<'_> {
+    /// The register at `offset` as an array of lanes.
+    ///
+    /// # Safety
+    /// `offset` is a register of `T`'s width of the running kernel.
+    #[inline(always)]
+    pub unsafe fn reg<T>(&self, offset: u32) -> *mut [T; LANES] {
+        // SAFETY: the caller gives an offset inside the file.
+        unsafe { self.regs.add(offset as usize).cast() }
+    }
+
+    /// The predicate at `offset`, a bit per lane.
+    ///
+    /// # Safety
+    /// `offset` is a predicate register of the running kernel.
+    #[inline(always)]
+    pub unsafe fn pred(&self, offset: u32) -> u32 {
+        // SAFETY: the caller gives an offset inside the file.
+        unsafe { *self.regs.add(offset as usize).cast() }
+    }
+
+    /// Sets the predicate's bits in `mask` to those of `value`.
+    ///
+    /// # Safety
+    /// `offset` is a predicate register of the running kernel, and not a constant.
+    #[inline(always)]
+    pub unsafe fn set_pred(&mut self, offset: u32, mask: u32, value: u32) {
+        // SAFETY: the caller gives an offset inside the file.
+        unsafe {
+            let p = self.regs.add(offset as usize).cast::<u32>();
+            *p = (*p & !mask) | (value & mask);
+        }
+    }
+
+    /// May every lane be written? True if all lanes that have a living thread are in `mask`.
+    #[inline(always)]
+    pub fn dense(&self, mask: u32) -> bool {
+        mask | self.dead == !0
+    }
+
+    /// Writes the lanes of `mask`.
+    ///
+    /// # Safety
+    /// `offset` is a register of `T`'s width of the running kernel, and not a constant.
+    #[inline(always)]
+    pub unsafe fn set<T: Store>(&mut self, offset: u32, mask: u32, values: &[T; LANES]) {
+        // SAFETY: the caller gives an offset inside the file.
+        unsafe {
+            let d = &mut *self.reg::<T>(offset);
+            if self.dense(mask) {
+                *d = *values;
+            } else {
+                for l in 0..LANES {
+                    d[l] = values[l].blend(T::spread(mask >> l & 1), d[l]);
+                }
+            }
+        }
+    }
+}
+
+/// Applies `f` to each lane: `body` computes a chunk of 8 lanes from its index; masked lanes keep their value.
+///
+/// # Safety
+/// As [`Cx::set`].
+#[inline(always)]
+unsafe fn chunks<D: Lane>(cx: &mut Cx<'_>, d: u32, mask: u32, f: impl Fn(usize) -> [D::In; CHUNK]) -> Flow {
+    // SAFETY: a register is four chunks long.
+    unsafe {
+        let d = cx.reg::<D::In>(d).cast::<[D::In; CHUNK]>();
+        if cx.dense(mask) {
+            for k in 0..LANES / CHUNK {
+                *d.add(k) = f(k);
+            }
+        } else {
+            for k in 0..LANES / CHUNK {
+                let (new, old) = (f(k), *d.add(k));
+                let bits = mask >> (k * CHUNK);
+                let mut out = old;
+                for i in 0..CHUNK {
+                    out[i] = new[i].blend(D::In::spread(bits >> i & 1), old[i]);
+                }
+                *d.add(k) = out;
+            }
+        }
+    }
+    Flow::Next
+}
+
+/// `d = f(a)` in every lane.
+///
+/// # Safety
+/// As [`super::op::Handler`].
+#[inline(always)]
+pub unsafe fn unary<A: Lane, D: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A) -> D) -> Flow {
+    // SAFETY: the operands are registers of these types by lowering.
+    unsafe {
+        let a = cx.reg::<A::In>(op.a).cast::<[A::In; CHUNK]>();
+        chunks::<D>(cx, op.d, mask, |k| {
+            let a = *a.add(k);
+            let mut r = [D::In::default(); CHUNK];
+            for i in 0..CHUNK {
+                r[i] = f(A::get(a[i])).put();
+            }
+            r
+        })
+    }
+}
+
+/// `d = f(a, b)` in every lane.
+///
+/// # Safety
+/// As [`super::op::Handler`].
+#[inline(always)]
+pub unsafe fn binary<A: Lane, B: Lane, D: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A, B) -> D) -> Flow {
+    // SAFETY: the operands are registers of these types by lowering.
+    unsafe {
+        let a = cx.reg::<A::In>(op.a).cast::<[A::In; CHUNK]>();
+        let b = cx.reg::<B::In>(op.b).cast::<[B::In; CHUNK]>();
+        chunks::<D>(cx, op.d, mask, |k| {
+            let (a, b) = (*a.add(k), *b.add(k));
+            let mut r = [D::In::default(); CHUNK];
+            for i in 0..CHUNK {
+                r[i] = f(A::get(a[i]), B::get(b[i])).put();
+            }
+            r
+        })
+    }
+}
+
+/// `d = f(a, b, c)` in every lane.
+///
+/// # Safety
+/// As [`super::op::Handler`].
+#[inline(always)]
+pub unsafe fn ternary<A: Lane, B: Lane, C: Lane, D: Lane>(
+    cx: &mut Cx<'_>,
+    op: &Op,
+    mask: u32,
+    f: impl Fn(A, B, C) -> D,
+) -> Flow {
+    // SAFETY: the operands are registers of these types by lowering.
+    unsafe {
+        let a = cx.reg::<A::In>(op.a).cast::<[A::In; CHUNK]>();
+        let b = cx.reg::<B::In>(op.b).cast::<[B::In; CHUNK]>();
+        let c = cx.reg::<C::In>(op.c).cast::<[C::In; CHUNK]>();
+        chunks::<D>(cx, op.d, mask, |k| {
+            let (a, b, c) = (*a.add(k), *b.add(k), *c.add(k));
+            let mut r = [D::In::default(); CHUNK];
+            for i in 0..CHUNK {
+                r[i] = f(A::get(a[i]), B::get(b[i]), C::get(c[i])).put();
+            }
+            r
+        })
+    }
+}
+
+/// `d = f(a, b, imm)` in every lane, the immediate the same for all.
+///
+/// # Safety
+/// As [`super::op::Handler`].
+#[inline(always)]
+pub unsafe fn quaternary<A: Lane, B: Lane, C: Lane, D: Lane>(
+    cx: &mut Cx<'_>,
+    op: &Op,
+    mask: u32,
+    f: impl Fn(A, B, C, i64) -> D,
+) -> Flow {
+    let imm = op.imm;
+    // SAFETY: as the caller's.
+    unsafe { ternary(cx, op, mask, |a, b, c| f(a, b, c, imm)) }
+}
+
+/// A predicate from each lane: `d = f(a, b)`.
+///
+/// # Safety
+/// As [`super::op::Handler`].
+#[inline(always)]
+pub unsafe fn compare<A: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A, A) -> bool) -> Flow {
+    // SAFETY: the operands are registers of these types by lowering.
+    unsafe {
+        let a = &*cx.reg::<A::In>(op.a);
+        let b = &*cx.reg::<A::In>(op.b);
+        let mut bits = 0u32;
+        for k in 0..LANES / CHUNK {
+            let mut chunk = [0u32; CHUNK];
+            for i in 0..CHUNK {
+                chunk[i] = u32::from(f(A::get(a[k * CHUNK + i]), A::get(b[k * CHUNK + i]))) << i;
+            }
+            bits |= chunk.iter().fold(0, |x, y| x | y) << (k * CHUNK);
+        }
+        cx.set_pred(op.d, mask, bits);
+    }
+    Flow::Next
+}
+
+/// A predicate from each lane: `d = f(a)`.
+///
+/// # Safety
+/// As [`super::op::Handler`].
+#[inline(always)]
+pub unsafe fn test<A: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A) -> bool) -> Flow {
+    // SAFETY: the operand is a register of this type by lowering.
+    unsafe {
+        let a = &*cx.reg::<A::In>(op.a);
+        let mut bits = 0u32;
+        for (l, x) in a.iter().enumerate() {
+            bits |= u32::from(f(A::get(*x))) << l;
+        }
+        cx.set_pred(op.d, mask, bits);
+    }
+    Flow::Next
+}

@@ -1,0 +1,12 @@
+//! Handlers that are more than a function of each lane.
+pub mod access;
+pub mod atomic;
+pub mod barrier;
+pub mod compare;
+pub mod control;
+pub mod copy;
+pub mod host;
+pub mod matrix;
+pub mod shared;
+pub mod special;
+pub mod warp;
