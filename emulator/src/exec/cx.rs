@@ -1,7 +1,7 @@
 //! The state that handlers work on: the running warp, its block and the worker that executes it.
-use super::copy::AsyncCopies;
 use super::fault::Cause;
 use super::op::Stop;
+use super::ops::copy::AsyncCopies;
 use super::program::Kernel;
 use crate::gpu::{Gpu, KernelCounters};
 use crate::mem::Range;
@@ -32,6 +32,8 @@ pub struct Cx<'g> {
     pub sites: Vec<Range>,
     /// Times each operation was executed.
     pub hits: Vec<u64>,
+    /// Lanes that took no part in the counted operations.
+    pub idle_lanes: u64,
     /// Counts of this worker; those by class are made from `hits` at the end.
     pub count: KernelCounters,
     /// Stores, changing atomics, barrier releases and ends of threads so far: what a waiting thread may wait for.
@@ -64,8 +66,10 @@ pub struct LaunchState<'g> {
     pub params: &'g [u8],
     /// Dynamic shared memory of a block in bytes.
     pub dynamic_shared: u32,
-    /// Host time in nanoseconds at the launch, the base of `%globaltimer`.
+    /// When the launch began, the base of `%clock` and `%globaltimer`.
     pub started: std::time::Instant,
+    /// The module's source files.
+    pub files: &'g [(u32, String)],
 }
 
 impl<'g> Cx<'g> {
@@ -73,6 +77,12 @@ impl<'g> Cx<'g> {
     #[inline(always)]
     pub fn more(&self, op: &super::op::Op, i: usize) -> u32 {
         self.launch.kernel.operands[op.more as usize + i]
+    }
+
+    /// Linear index of the running block.
+    pub fn block_index(&self) -> u64 {
+        let ([x, y, z], [nx, ny, _]) = (self.ctaid.map(u64::from), self.launch.grid.map(u64::from));
+        x + nx * (y + ny * z)
     }
 
     /// The index of the running operation.

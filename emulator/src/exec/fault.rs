@@ -32,6 +32,17 @@ impl FaultKind {
     }
 }
 
+/// What an operation records when it fails.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    /// Its kind.
+    pub kind: FaultKind,
+    /// The lane at fault.
+    pub lane: Option<usize>,
+    /// What happened, in one line.
+    pub what: String,
+}
+
 /// A fault of a launch: its kind and the whole report (kernel, block, thread, PTX line, `.cu` line, cause).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -230,22 +230,6 @@ pub unsafe fn ternary<A: Lane, B: Lane, C: Lane, D: Lane>(
     }
 }
 
-/// `d = f(a, b, imm)` in every lane, the immediate the same for all.
-///
-/// # Safety
-/// As [`super::op::Handler`].
-#[inline(always)]
-pub unsafe fn quaternary<A: Lane, B: Lane, C: Lane, D: Lane>(
-    cx: &mut Cx<'_>,
-    op: &Op,
-    mask: u32,
-    f: impl Fn(A, B, C, i64) -> D,
-) -> Flow {
-    let imm = op.imm;
-    // SAFETY: as the caller's.
-    unsafe { ternary(cx, op, mask, |a, b, c| f(a, b, c, imm)) }
-}
-
 /// A predicate from each lane: `d = f(a, b)`.
 ///
 /// # Safety

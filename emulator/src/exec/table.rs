@@ -35,7 +35,7 @@ impl Code {
 }
 
 /// Has this CPU what the vector handlers are compiled for?
-fn vector_cpu() -> bool {
+pub fn vector_cpu() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
         is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
@@ -293,7 +293,6 @@ Integer {
     High8 { (a: u16) -> u8 { (a >> 8) as u8 } }
     Low32 { (a: u64) -> u32 { a as u32 } }
     High32 { (a: u64) -> u32 { (a >> 32) as u32 } }
-    Window64 { (a: u64; imm) -> u64 { if imm > 0 { a.wrapping_add(imm as u64) } else { a.wrapping_sub(imm.unsigned_abs()) } } }
     InWindow { raw special::in_window }
     Clock32 { raw special::clock::<u32> }
     Clock64 { raw special::clock::<u64> }
@@ -363,7 +362,6 @@ Single {
     MaxF32 { (a: f32, b: f32) -> f32 { float::max_f32::<false, false>(a, b) } }
     MinMaxF32 { (a: f32, b: f32; imm) -> f32 { special::min_max_f32(a, b, imm) } }
     CopySignF32 { (a: f32, b: f32) -> f32 { float::copysign_f32(a, b) } }
-    ReluF32 { (a: f32) -> f32 { if a < 0.0 { 0.0 } else { a } } }
 }
 Double {
     AddF64 { (a: f64, b: f64) -> f64 { float::add_f64::<Rn>(a, b) } }
@@ -420,7 +418,7 @@ Convert {
     ExtU64 { (a: u32) -> u64 { u64::from(a) } }
     ExtS64 { (a: i32) -> i64 { i64::from(a) } }
     ClampS64 { (a: i64; imm) -> i64 { special::clamp_s64(a, imm) } }
-    ClampU64 { (a: u64; imm) -> u64 { special::clamp_u64(a, imm) } }
+    ClampU64 { (a: u64; imm) -> i64 { special::clamp_u64(a, imm) } }
     CvtF32S32 { (a: i32) -> f32 { cvt::i32_to_f32::<Rn>(a) } }
     CvtF32U32 { (a: u32) -> f32 { cvt::u32_to_f32::<Rn>(a) } }
     CvtRoundF32S32 { (a: i32; imm) -> f32 { rounded!(imm, R => cvt::i32_to_f32::<R>(a)) } }

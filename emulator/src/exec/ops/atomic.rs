@@ -10,8 +10,26 @@ use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Operations by number, the immediate of [`run`].
 pub const OPERATIONS: [&str; 20] = [
-    "add", "add.f32", "add.f64", "add.f16x2", "add.bf16x2", "add.f16", "add.bf16", "min.u", "min.s", "max.u", "max.s",
-    "and", "or", "xor", "exch", "cas", "inc", "dec", "add.ftz.f32", "none",
+    "add",
+    "add.f32",
+    "add.f64",
+    "add.f16x2",
+    "add.bf16x2",
+    "add.f16",
+    "add.bf16",
+    "min.u",
+    "min.s",
+    "max.u",
+    "max.s",
+    "and",
+    "or",
+    "xor",
+    "exch",
+    "cas",
+    "inc",
+    "dec",
+    "add.ftz.f32",
+    "none",
 ];
 
 /// A word that atomics work on.

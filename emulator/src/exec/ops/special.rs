@@ -263,21 +263,37 @@ pub unsafe fn in_window(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     Flow::Next
 }
 
-/// `%clock`, `%clock64`: instructions that this worker has executed, so that the value does not depend on the host.
+/// `%clock`, `%clock64`: SM cycles since the launch, by the host's clock.
 ///
 /// # Safety
 /// As [`crate::exec::op::Handler`].
-#[inline(always)]
-pub unsafe fn clock<T: Lane + TryFrom<u64>>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow
+pub unsafe fn clock<T: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow
 where
-    T::In: TryFrom<u64>,
+    T::In: Cycles,
 {
-    let now = cx.executed() & if size_of::<T>() == 4 { u64::from(u32::MAX) } else { u64::MAX };
-    if let Ok(now) = T::In::try_from(now) {
-        // SAFETY: a register of this kind by lowering.
-        unsafe { cx.set(op.d, mask, &[now; LANES]) };
-    }
+    let nanoseconds = cx.launch.started.elapsed().as_nanos() as u64;
+    let now = nanoseconds.wrapping_mul(u64::from(cx.launch.gpu.spec().clock_khz)) / 1_000_000;
+    // SAFETY: a register of this kind by lowering.
+    unsafe { cx.set(op.d, mask, &[T::In::low(now); LANES]) };
     Flow::Next
+}
+
+/// The low bits of a cycle count.
+pub trait Cycles: crate::exec::lane::Store {
+    /// As many as fit.
+    fn low(cycles: u64) -> Self;
+}
+
+impl Cycles for u32 {
+    fn low(cycles: u64) -> u32 {
+        cycles as u32
+    }
+}
+
+impl Cycles for u64 {
+    fn low(cycles: u64) -> u64 {
+        cycles
+    }
 }
 
 /// `%globaltimer`: nanoseconds since the launch.
@@ -304,11 +320,41 @@ pub unsafe fn active_mask(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
 
 /// Special registers by number, the immediate of [`special_register`].
 pub const SPECIAL: [&str; 35] = [
-    "%tid.x", "%tid.y", "%tid.z", "%ntid.x", "%ntid.y", "%ntid.z", "%ctaid.x", "%ctaid.y", "%ctaid.z", "%nctaid.x",
-    "%nctaid.y", "%nctaid.z", "%laneid", "%warpid", "%nwarpid", "%smid", "%nsmid", "%lanemask_eq", "%lanemask_lt",
-    "%lanemask_le", "%lanemask_gt", "%lanemask_ge", "%dynamic_smem_size", "%total_smem_size", "%cluster_ctaid.x",
-    "%cluster_ctaid.y", "%cluster_ctaid.z", "%cluster_nctaid.x", "%cluster_nctaid.y", "%cluster_nctaid.z",
-    "%cluster_ctarank", "%cluster_nctarank", "WARP_SZ", "%clusterid.x", "%nclusterid.x",
+    "%tid.x",
+    "%tid.y",
+    "%tid.z",
+    "%ntid.x",
+    "%ntid.y",
+    "%ntid.z",
+    "%ctaid.x",
+    "%ctaid.y",
+    "%ctaid.z",
+    "%nctaid.x",
+    "%nctaid.y",
+    "%nctaid.z",
+    "%laneid",
+    "%warpid",
+    "%nwarpid",
+    "%smid",
+    "%nsmid",
+    "%lanemask_eq",
+    "%lanemask_lt",
+    "%lanemask_le",
+    "%lanemask_gt",
+    "%lanemask_ge",
+    "%dynamic_smem_size",
+    "%total_smem_size",
+    "%cluster_ctaid.x",
+    "%cluster_ctaid.y",
+    "%cluster_ctaid.z",
+    "%cluster_nctaid.x",
+    "%cluster_nctaid.y",
+    "%cluster_nctaid.z",
+    "%cluster_ctarank",
+    "%cluster_nctarank",
+    "WARP_SZ",
+    "%clusterid.x",
+    "%nclusterid.x",
 ];
 
 /// A 32-bit special register. A block is a cluster of its own.
@@ -341,7 +387,7 @@ pub unsafe fn special_register(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
             21 => u32::MAX << l,
             22 => launch.dynamic_shared,
             23 => cx.shared_len as u32,
-            27..30 | 31 => 1,
+            27 | 28 | 29 | 31 => 1,
             32 => 32,
             33 => cx.ctaid[0],
             34 => launch.grid[0],

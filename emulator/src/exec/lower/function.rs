@@ -1,0 +1,416 @@
+//! Lowers one function: its blocks in running order, and the operands of its instructions.
+use super::build::{Body, Builder, Kind, V, VOp};
+use super::parts::Parts;
+use super::{arith, bits, control, convert, error, memory, tensor, warp};
+use crate::exec::ops::special;
+use crate::exec::program::Value;
+use crate::exec::table::Code;
+use crate::ptx::ast::{Function, Instr, MemBase, Operand, Pos, Space, Stmt, Sym, Type};
+use crate::ptx::cfg::Cfg;
+use std::collections::HashMap;
+
+/// The virtual registers of a PTX register: 128-bit ones take two.
+#[derive(Clone, Copy, Debug)]
+pub enum Home {
+    /// A register of any width up to 64 bits.
+    One(V),
+    /// Low and high half.
+    Two(V, V),
+}
+
+/// State while one function is lowered.
+pub struct Lower<'b, 'm> {
+    /// The kernel.
+    pub b: &'b mut Builder<'m>,
+    /// The function.
+    pub f: &'m Function,
+    /// Its index.
+    pub index: usize,
+    /// Operations so far.
+    pub ops: Vec<VOp>,
+    homes: Vec<Home>,
+    locals: HashMap<u32, u32>,
+    shared: HashMap<u32, u32>,
+    guard: Option<(V, bool)>,
+    pos: Pos,
+    after: Vec<VOp>,
+    carry: Option<V>,
+}
+
+/// What lowers the instructions of a base opcode.
+type Decoder = fn(&mut Lower<'_, '_>, &mut Parts<'_>, &[Operand]) -> Result<(), String>;
+
+/// Every base opcode that is known.
+const DECODERS: &[(&[&str], Decoder)] = &[
+    (&["add", "sub"], arith::add_sub),
+    (&["addc", "subc"], arith::add_sub_carry),
+    (&["mul"], arith::mul),
+    (&["mad"], arith::mad),
+    (&["madc"], arith::madc),
+    (&["mul24", "mad24"], arith::mul24),
+    (&["fma"], arith::fma),
+    (&["div", "rem"], arith::div_rem),
+    (&["sad"], arith::sad),
+    (&["abs", "neg"], arith::abs_neg),
+    (&["min", "max"], arith::min_max),
+    (&["rcp", "sqrt", "rsqrt", "sin", "cos", "lg2", "ex2", "tanh"], arith::function),
+    (&["copysign"], arith::copysign),
+    (&["testp"], arith::testp),
+    (&["and", "or", "xor", "not", "cnot"], bits::logic),
+    (&["lop3"], bits::lop3),
+    (&["shl", "shr"], bits::shift),
+    (&["shf"], bits::funnel),
+    (&["prmt"], bits::prmt),
+    (&["bfe", "bfi", "bfind"], bits::field),
+    (&["fns", "szext", "bmsk", "brev", "popc", "clz"], bits::count),
+    (&["dp4a", "dp2a"], bits::dot),
+    (&["setp", "set"], convert::set),
+    (&["selp", "slct"], convert::select),
+    (&["mov"], convert::mov),
+    (&["cvt"], convert::cvt),
+    (&["cvta"], convert::cvta),
+    (&["isspacep"], convert::isspacep),
+    (&["ld", "ldu"], memory::load),
+    (&["st"], memory::store),
+    (&["atom", "red"], memory::atomic),
+    (&["prefetch", "prefetchu", "applypriority", "discard"], memory::hint),
+    (&["createpolicy"], memory::policy),
+    (&["cp"], memory::copy),
+    (&["bra"], control::bra),
+    (&["brx"], control::brx),
+    (&["call"], control::call),
+    (&["ret", "exit"], control::end),
+    (&["trap", "brkpt"], control::trap),
+    (&["nanosleep"], control::nanosleep),
+    (&["bar", "barrier"], control::barrier),
+    (&["membar", "fence", "griddepcontrol", "pmevent"], control::fence),
+    (&["shfl"], warp::shfl),
+    (&["vote"], warp::vote),
+    (&["match"], warp::match_lanes),
+    (&["redux"], warp::redux),
+    (&["activemask"], warp::activemask),
+    (&["elect"], warp::elect),
+    (&["ldmatrix", "stmatrix"], tensor::matrix),
+    (&["movmatrix"], tensor::movmatrix),
+    (&["mma"], tensor::mma),
+];
+
+/// Lowers function `index`; errors go to the builder.
+pub fn lower(b: &mut Builder<'_>, index: usize) -> Body {
+    let f = &b.module.functions[index];
+    let first = b.kinds.len() as V;
+    let homes = f.regs.iter().map(|r| home(b, r.ty)).collect();
+    let (mut locals, mut shared) = (HashMap::new(), HashMap::new());
+    for (i, var) in f.vars.iter().enumerate() {
+        match var.space {
+            Space::Shared if var.size > 0 => drop(shared.insert(i as u32, b.shared_room(var.size, var.align))),
+            Space::Local | Space::Param => drop(locals.insert(i as u32, b.local_room(var.size, var.align.max(8)))),
+            _ => {}
+        }
+    }
+    let mut lower =
+        Lower { b, f, index, ops: vec![], homes, locals, shared, guard: None, pos: f.pos, after: vec![], carry: None };
+    let labels = lower.blocks();
+    let ops = lower.ops;
+    Body { function: index, ops, labels, registers: first..b.kinds.len() as V }
+}
+
+fn home(b: &mut Builder<'_>, ty: Type) -> Home {
+    match kind(ty) {
+        Some(kind) => Home::One(b.register(kind)),
+        None => Home::Two(b.register(Kind::R64), b.register(Kind::R64)),
+    }
+}
+
+/// The label of a function's first block.
+pub fn entry_label(f: &Function) -> u32 {
+    f.labels.len() as u32
+}
+
+/// The kind of register for a type; `None` for 128 bits.
+pub fn kind(ty: Type) -> Option<Kind> {
+    match ty {
+        Type::Pred => Some(Kind::Pred),
+        _ if ty.bytes() == 16 => None,
+        _ if ty.bytes() == 8 => Some(Kind::R64),
+        _ => Some(Kind::R32),
+    }
+}
+
+impl<'m> Lower<'_, 'm> {
+    /// All blocks in running order; returns the labels' places.
+    fn blocks(&mut self) -> HashMap<u32, usize> {
+        let body: &'m [Stmt] = self.f.body.as_deref().unwrap_or_default();
+        let cfg = Cfg::new(self.f);
+        let mut order: Vec<usize> = (0..cfg.blocks.len()).collect();
+        order.sort_by_key(|&i| cfg.blocks[i].priority);
+        let mut labels = HashMap::new();
+        // Blocks without a label get one, should another block have to jump to them.
+        let own_label = |i: usize| self.f.labels.len() as u32 + i as u32;
+        for (k, &i) in order.iter().enumerate() {
+            let start = self.ops.len();
+            labels.insert(own_label(i), start);
+            for stmt in &body[cfg.blocks[i].stmts.clone()] {
+                match stmt {
+                    Stmt::Label(l) => drop(labels.insert(*l, self.ops.len())),
+                    Stmt::Instr(instr) => self.instruction(instr),
+                }
+            }
+            if self.ops[start..].last().is_some_and(|op| op.ends) {
+                continue;
+            }
+            if i + 1 == cfg.blocks.len() {
+                let code = if self.f.entry { Code::Exit } else { Code::Ret };
+                self.end(code);
+            } else if order.get(k + 1) != Some(&(i + 1)) {
+                let mut op = VOp::new(Code::BraUni, self.pos);
+                (op.target, op.counted, op.ends) = (Some((self.index, own_label(i + 1))), false, true);
+                self.ops.push(op);
+            }
+        }
+        if order.is_empty() {
+            self.end(if self.f.entry { Code::Exit } else { Code::Ret });
+        }
+        labels
+    }
+
+    /// The end that the function's text leaves out.
+    fn end(&mut self, code: Code) {
+        let mut op = VOp::new(code, self.pos);
+        (op.counted, op.ends) = (false, true);
+        if code == Code::Ret {
+            op.s.push(self.link());
+        }
+        self.ops.push(op);
+    }
+
+    /// The register with the return address of this device function.
+    pub fn link(&self) -> V {
+        self.b.frames[&self.index].link
+    }
+
+    fn instruction(&mut self, instr: &Instr) {
+        self.pos = instr.pos;
+        self.guard = None;
+        if let Some((reg, negated)) = instr.guard
+            && let Home::One(v) = self.homes[reg as usize]
+        {
+            self.guard = Some((v, negated));
+        }
+        let base = instr.op[0].as_str();
+        let decoder = DECODERS.iter().find(|(names, _)| names.contains(&base)).map(|(_, d)| *d);
+        let mut parts = Parts::new(&instr.op);
+        let result = match decoder {
+            Some(decode) => decode(self, &mut parts, &instr.args).and_then(|()| parts.finish()),
+            None => Err(format!("unknown instruction {}", instr.op.join("."))),
+        };
+        self.ops.append(&mut self.after);
+        if let Err(message) = result {
+            self.b.errors.push(error(self.b.module, instr.pos, message));
+        }
+    }
+
+    /// Adds the operation that stands for the instruction.
+    pub fn op(&mut self, code: Code, d: &[V], s: &[V]) -> &mut VOp {
+        self.push(code, d, s, true)
+    }
+
+    /// Adds a helper operation, which is not counted.
+    pub fn aux(&mut self, code: Code, d: &[V], s: &[V]) -> &mut VOp {
+        self.push(code, d, s, false)
+    }
+
+    fn push(&mut self, code: Code, d: &[V], s: &[V], counted: bool) -> &mut VOp {
+        let mut op = VOp::new(code, self.pos);
+        (op.guard, op.d, op.s, op.counted) = (self.guard, d.to_vec(), s.to_vec(), counted);
+        self.ops.push(op);
+        let last = self.ops.len() - 1;
+        &mut self.ops[last]
+    }
+
+    /// Adds a helper operation that follows the instruction.
+    pub fn later(&mut self, code: Code, d: &[V], s: &[V], imm: i64) {
+        let mut op = VOp::new(code, self.pos);
+        (op.guard, op.d, op.s, op.imm, op.counted) = (self.guard, d.to_vec(), s.to_vec(), imm, false);
+        self.after.push(op);
+    }
+
+    /// A temporary register.
+    pub fn temp(&mut self, kind: Kind) -> V {
+        self.b.register(kind)
+    }
+
+    /// The home of a PTX register.
+    pub fn home(&self, reg: u32) -> Home {
+        self.homes[reg as usize]
+    }
+
+    /// The carry flag.
+    pub fn carry(&mut self) -> V {
+        let b = &mut self.b;
+        *self.carry.get_or_insert_with(|| b.register(Kind::Pred))
+    }
+
+    /// A 32-bit constant.
+    pub fn const32(&mut self, bits: u32) -> V {
+        self.b.constant(Value::Bits32(bits))
+    }
+
+    /// A 64-bit constant.
+    pub fn const64(&mut self, bits: u64) -> V {
+        self.b.constant(Value::Bits64(bits))
+    }
+
+    /// A source operand of type `ty`.
+    pub fn src(&mut self, operand: &Operand, ty: Type) -> Result<V, String> {
+        let want = kind(ty).ok_or("a 128-bit operand is not possible here")?;
+        Ok(match operand {
+            Operand::Reg(r) => match self.home(*r) {
+                Home::One(v) => self.fit(v, want)?,
+                Home::Two(low, _) => low,
+            },
+            Operand::NotReg(r) => match self.home(*r) {
+                Home::One(v) => {
+                    let t = self.temp(Kind::Pred);
+                    self.aux(Code::PredNot, &[t], &[v, v]);
+                    t
+                }
+                Home::Two(..) => return Err("a negated 128-bit operand".to_string()),
+            },
+            Operand::Int(i) => self.number(*i as u64, ty),
+            Operand::F32(bits) => match want {
+                Kind::R64 => self.const64(f64::from(f32::from_bits(*bits)).to_bits()),
+                _ => self.const32(*bits),
+            },
+            Operand::F64(bits) => match want {
+                Kind::R64 => self.const64(*bits),
+                _ => self.const32((f64::from_bits(*bits) as f32).to_bits()),
+            },
+            Operand::Special(name) => self.special(name, want)?,
+            Operand::Addr(sym, addend) => {
+                let address = self.address(*sym)?.wrapping_add_signed(*addend);
+                if want == Kind::R64 { self.const64(address) } else { self.const32(address as u32) }
+            }
+            other => return Err(format!("operand {other:?} is not possible here")),
+        })
+    }
+
+    /// An integer literal; a float instruction takes its value, not its bits.
+    fn number(&mut self, i: u64, ty: Type) -> V {
+        match ty {
+            Type::Pred => self.b.constant(if i != 0 { Value::True } else { Value::False }),
+            Type::F(32) => self.const32((i as i64 as f32).to_bits()),
+            Type::F(64) => self.const64((i as i64 as f64).to_bits()),
+            _ if ty.bytes() == 8 => self.const64(i),
+            _ => self.const32(i as u32),
+        }
+    }
+
+    /// A register narrowed or extended to a kind.
+    fn fit(&mut self, v: V, want: Kind) -> Result<V, String> {
+        let have = self.b.kinds[v as usize];
+        if have == want {
+            return Ok(v);
+        }
+        let code = match (have, want) {
+            (Kind::R64, Kind::R32) => Code::Low32,
+            (Kind::R32, Kind::R64) => Code::ExtU64,
+            _ => return Err("a predicate where a number is needed, or the reverse".to_string()),
+        };
+        let t = self.temp(want);
+        self.aux(code, &[t], &[v]);
+        Ok(t)
+    }
+
+    /// A special register's value.
+    fn special(&mut self, name: &str, want: Kind) -> Result<V, String> {
+        let t = self.temp(Kind::R32);
+        match name {
+            "%clock64" | "%globaltimer" => {
+                let t = self.temp(Kind::R64);
+                self.aux(if name == "%clock64" { Code::Clock64 } else { Code::GlobalTimer }, &[t], &[]);
+                return self.fit(t, want);
+            }
+            "%clock" => drop(self.aux(Code::Clock32, &[t], &[])),
+            "%gridid" => return self.fit_const(1, want),
+            "%is_explicit_cluster" => return Ok(self.b.constant(Value::False)),
+            _ => {
+                let number = special::SPECIAL.iter().position(|s| *s == name);
+                let number = number.ok_or_else(|| format!("unknown special register {name}"))?;
+                self.aux(Code::SpecialReg, &[t], &[]).imm = number as i64;
+            }
+        }
+        self.fit(t, want)
+    }
+
+    fn fit_const(&mut self, value: u64, want: Kind) -> Result<V, String> {
+        Ok(if want == Kind::R64 { self.const64(value) } else { self.const32(value as u32) })
+    }
+
+    /// Address of a symbol in its space.
+    pub fn address(&self, sym: Sym) -> Result<u64, String> {
+        Ok(match sym {
+            Sym::ModuleVar(v) => {
+                let var = &self.b.module.vars[v as usize];
+                match (var.space, self.b.addresses[v as usize]) {
+                    (Space::Shared, _) if var.size == 0 => u64::from(self.b.dynamic_base),
+                    (Space::Shared, _) => u64::from(self.b.shared_vars[&v]),
+                    (_, Some(address)) => address,
+                    _ => return Err(format!("{} is declared, but not defined in this module", var.name)),
+                }
+            }
+            Sym::LocalVar(v) => match self.shared.get(&v).or_else(|| self.locals.get(&v)) {
+                Some(at) => u64::from(*at),
+                None if self.f.vars[v as usize].space == Space::Shared => u64::from(self.b.dynamic_base),
+                None => return Err(format!("{} cannot be addressed", self.f.vars[v as usize].name)),
+            },
+            Sym::Param(p) if self.f.entry => super::describe(self.f).params[p as usize].0 as u64,
+            Sym::Param(p) => u64::from(self.b.frames[&self.index].params[p as usize]),
+            Sym::Return(r) => u64::from(self.b.frames[&self.index].returns[r as usize]),
+            Sym::Function(f) => {
+                let name = &self.b.module.functions[f as usize].name;
+                return Err(format!("the address of function {name}: indirect calls cannot be executed"));
+            }
+        })
+    }
+
+    /// A destination of type `ty`: the register to write; should the operand's register be of another width, the value is
+    /// moved there afterwards, extended by its sign if `ty` is signed.
+    pub fn dst(&mut self, operand: &Operand, ty: Type) -> Result<V, String> {
+        let want = kind(ty).ok_or("a 128-bit destination is not possible here")?;
+        match operand {
+            Operand::Sink => Ok(self.temp(want)),
+            Operand::Reg(r) => {
+                let Home::One(v) = self.home(*r) else { return Err("a 128-bit destination".to_string()) };
+                let have = self.b.kinds[v as usize];
+                if have == want {
+                    return Ok(v);
+                }
+                let code = match (want, have, ty) {
+                    (Kind::R32, Kind::R64, Type::S(_)) => Code::ExtS64,
+                    (Kind::R32, Kind::R64, _) => Code::ExtU64,
+                    (Kind::R64, Kind::R32, _) => Code::Low32,
+                    _ => return Err("a predicate where a number is needed, or the reverse".to_string()),
+                };
+                let t = self.temp(want);
+                self.later(code, &[v], &[t], 0);
+                Ok(t)
+            }
+            other => Err(format!("{other:?} cannot be written")),
+        }
+    }
+
+    /// A memory operand: its base register (64 bits, or 32 for shared memory) and displacement.
+    pub fn mem(&mut self, operand: &Operand, shared: bool) -> Result<(V, i64), String> {
+        let ty = if shared { Type::U(32) } else { Type::U(64) };
+        match operand {
+            Operand::Mem(MemBase::Reg(r), offset) => Ok((self.src(&Operand::Reg(*r), ty)?, *offset)),
+            Operand::Mem(MemBase::Abs, offset) => Ok((self.number(*offset as u64, ty), 0)),
+            Operand::Mem(MemBase::Sym(sym), offset) => {
+                let address = self.address(*sym)?.wrapping_add_signed(*offset);
+                Ok((self.number(0, ty), address as i64))
+            }
+            other => Err(format!("{other:?} is no memory operand")),
+        }
+    }
+}
