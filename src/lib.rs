@@ -42,8 +42,6 @@ pub mod text;
 pub mod weights;
 
 #[cfg(feature = "engine")]
-pub use engine::{
-    Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream, TokenLogits,
-};
+pub use engine::{Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream};
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};

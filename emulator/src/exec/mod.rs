@@ -14,6 +14,7 @@ pub use class::Class;
 pub use fault::{Fault, FaultKind};
 pub use program::Program;
 pub use run::launch;
+pub use table::names as operation_names;
 
 use crate::ptx::ast;
 use std::fmt;

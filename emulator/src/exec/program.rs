@@ -170,6 +170,11 @@ impl Program {
         &self.kernels[kernel].info
     }
 
+    /// Names of the op table's rows that a kernel's code uses, with repetitions.
+    pub fn operations(&self, kernel: usize) -> impl Iterator<Item = &'static str> + '_ {
+        self.kernels[kernel].code.iter().map(|op| op.code.entry().name)
+    }
+
     /// (device address, size in bytes) of the module variable `name`.
     pub fn global(&self, name: &str) -> Option<(u64, usize)> {
         self.globals.get(name).copied()

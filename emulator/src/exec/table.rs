@@ -22,6 +22,11 @@ pub struct Entry {
     vector: Handler,
 }
 
+/// Names of all rows of the table.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    TABLE.iter().map(|entry| entry.name)
+}
+
 impl Code {
     /// Its entry.
     pub fn entry(self) -> &'static Entry {
@@ -459,11 +464,16 @@ Convert {
     CvtBf16F64 { (a: f64; imm) -> u16 { rounded!(imm, R => half::f64_to_bf16::<R>(a)) } }
     CvtF16x2F32 { (high: f32, low: f32; imm) -> u32 { special::pack_halves::<F16>(high, low, imm) } }
     CvtBf16x2F32 { (high: f32, low: f32; imm) -> u32 { special::pack_halves::<Bf16>(high, low, imm) } }
-    CvtF16Bf16 { (a: u16) -> u16 { packed::convert::<Bf16, F16>(a) } }
-    CvtBf16F16 { (a: u16) -> u16 { packed::convert::<F16, Bf16>(a) } }
+    CvtF16Bf16 { (a: u16; imm) -> u16 { rounded!(imm, R => packed::convert::<Bf16, F16, R>(a)) } }
+    CvtBf16F16 { (a: u16; imm) -> u16 { rounded!(imm, R => packed::convert::<F16, Bf16, R>(a)) } }
     RoundF16 { (a: u16; imm) -> u16 { rounded!(imm, R => packed::round::<F16, R>(a)) } }
     RoundBf16 { (a: u16; imm) -> u16 { rounded!(imm, R => packed::round::<Bf16, R>(a)) } }
     HRelu { (a: u16) -> u16 { packed::relu(a) } }
+    HFiniteF16 { (a: u16) -> u16 { packed::finite::<F16>(a) } }
+    HFiniteBf16 { (a: u16) -> u16 { packed::finite::<Bf16>(a) } }
+    HFiniteF16x2 { (a: u32) -> u32 { packed::map1(a, packed::finite::<F16>) } }
+    HFiniteBf16x2 { (a: u32) -> u32 { packed::map1(a, packed::finite::<Bf16>) } }
+    FiniteTf32 { (a: u32) -> u32 { if a & 0x7fff_ffff == 0x7f80_0000 { a - 0x2000 } else { a } } }
     HSatF16 { (a: u16) -> u16 { F16::from_f32::<Rn>(float::saturate(half::f16_to_f32(a))) } }
     Tf32Away { (a: f32) -> u32 { half::f32_to_tf32_away(a) } }
     Tf32Round { (a: f32; imm) -> u32 { if imm == 0 { half::f32_to_tf32::<Rn>(a) } else { half::f32_to_tf32::<Rz>(a) } } }
@@ -486,8 +496,9 @@ Compare {
     SetpF32 { raw compare::float::<f32> }
     SetpFtzF32 { raw compare::float::<compare::Flushed> }
     SetpF64 { raw compare::float::<f64> }
-    SetpF16 { raw compare::float::<compare::Widened<F16>> }
-    SetpBf16 { raw compare::float::<compare::Widened<Bf16>> }
+    SetpF16 { raw compare::float::<compare::Widened<F16, false>> }
+    SetpFtzF16 { raw compare::float::<compare::Widened<F16, true>> }
+    SetpBf16 { raw compare::float::<compare::Widened<Bf16, false>> }
     TestpF32 { raw compare::class_f32 }
     TestpF64 { raw compare::class_f64 }
     PredMov { raw compare::pred_mov }

@@ -19,9 +19,12 @@ pub fn ftz<const FTZ: bool>(x: f32) -> f32 {
 }
 
 /// Any NaN becomes the canonical one.
+///
+/// By bits: the compiler takes the NaN of an operation for any NaN, and may drop a choice made by a float comparison.
 #[inline(always)]
 pub fn canon(x: f32) -> f32 {
-    if x.is_nan() { f32::from_bits(NAN32) } else { x }
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { NAN32 } else { bits })
 }
 
 /// `.sat`: clamped to [+0.0, 1.0], NaN gives +0.0.
@@ -287,9 +290,9 @@ pub enum Class {
     Number,
     /// NaN.
     NotANumber,
-    /// Neither zero, subnormal, infinite nor NaN.
+    /// Neither subnormal, infinite nor NaN; zero is normal.
     Normal,
-    /// Subnormal; as PTX has it, zero counts as well.
+    /// Subnormal and not zero.
     Subnormal,
 }
 
@@ -301,8 +304,8 @@ pub fn testp(class: Class, exponent_zero: bool, exponent_ones: bool, fraction_ze
         Class::Infinite => exponent_ones & fraction_zero,
         Class::Number => !exponent_ones | fraction_zero,
         Class::NotANumber => exponent_ones & !fraction_zero,
-        Class::Normal => !exponent_ones & !exponent_zero,
-        Class::Subnormal => exponent_zero,
+        Class::Normal => !exponent_ones & (!exponent_zero | fraction_zero),
+        Class::Subnormal => exponent_zero & !fraction_zero,
     }
 }
 

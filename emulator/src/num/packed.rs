@@ -103,10 +103,16 @@ pub fn abs<H: Half, const FTZ: bool>(a: u16) -> u16 {
     flush::<H, FTZ>(a) & 0x7fff
 }
 
-/// `cvt` between the two 16-bit formats, or rounding within one.
+/// `cvt.R` between the two 16-bit formats.
 #[inline(always)]
-pub fn convert<From: Half, To: Half>(a: u16) -> u16 {
-    To::from_f32::<Rn>(From::to_f32(a))
+pub fn convert<From: Half, To: Half, R: super::Round>(a: u16) -> u16 {
+    To::from_f32::<R>(From::to_f32(a))
+}
+
+/// `.satfinite` of a conversion's result: infinity, which overflow gives, becomes the largest finite value.
+#[inline(always)]
+pub fn finite<H: Half>(a: u16) -> u16 {
+    if a & 0x7fff == H::INF { a - 1 } else { a }
 }
 
 /// `cvt.{rni,rzi,rmi,rpi}.f16.f16`.

@@ -17,6 +17,7 @@ fn comparison(ty: Type, ftz: bool) -> Result<Code, String> {
         Type::F(32) if ftz => Code::SetpFtzF32,
         Type::F(32) => Code::SetpF32,
         Type::F(64) => Code::SetpF64,
+        Type::F(16) if ftz => Code::SetpFtzF16,
         Type::F(16) => Code::SetpF16,
         Type::Bf16 => Code::SetpBf16,
         Type::S(16) => Code::SetpS16,
@@ -46,7 +47,8 @@ pub fn set(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
     };
     let (a, b) = (l.src(arg(args, 1)?, ty)?, l.src(arg(args, 2)?, ty)?);
     if matches!(ty, Type::F16x2 | Type::Bf16x2) {
-        return set_packed(l, operator, ty, result, combine, (a, b), arg(args, 0)?);
+        let element = if ty == Type::F16x2 { Type::F(16) } else { Type::Bf16 };
+        return set_packed(l, (comparison(element, ftz)?, operator), result, combine, (a, b), arg(args, 0)?);
     }
     let code = comparison(ty, ftz)?;
     let (first, second) = match arg(args, 0)? {
@@ -106,14 +108,12 @@ fn set_value(l: &mut Lower<'_, '_>, t: V, result: Type, d: &Operand) -> Res {
 /// Comparisons of packed halves: a predicate each, or a half each.
 fn set_packed(
     l: &mut Lower<'_, '_>,
-    operator: i64,
-    ty: Type,
+    (code, operator): (Code, i64),
     result: Type,
     combine: Option<(Code, V)>,
     (a, b): (V, V),
     d: &Operand,
 ) -> Res {
-    let code = if ty == Type::F16x2 { Code::SetpF16 } else { Code::SetpBf16 };
     let (low, high) = (l.temp(Kind::Pred), l.temp(Kind::Pred));
     let (ah, bh) = (l.temp(Kind::R32), l.temp(Kind::R32));
     l.aux(Code::High16, &[ah], &[a]);
@@ -148,12 +148,17 @@ fn set_packed(
 /// `selp` and `slct`.
 pub fn select(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
     let slct = p.name().starts_with("slct");
-    p.take("ftz");
+    let ftz = p.take("ftz");
     let ty = p.ty()?;
     let (a, b) = (l.src(arg(args, 1)?, ty)?, l.src(arg(args, 2)?, ty)?);
     let condition = if slct {
         let by = p.ty()?;
-        let c = l.src(arg(args, 3)?, by)?;
+        let mut c = l.src(arg(args, 3)?, by)?;
+        if ftz {
+            let flushed = l.temp(Kind::R32);
+            l.aux(Code::FlushF32, &[flushed], &[c]);
+            c = flushed;
+        }
         let t = l.temp(Kind::Pred);
         l.aux(if by == Type::F(32) { Code::SignF32 } else { Code::SignS32 }, &[t], &[c]);
         t
@@ -336,6 +341,8 @@ struct Cvt {
     ftz: bool,
     sat: bool,
     relu: bool,
+    /// `.satfinite`; conversions to fp8 always have it.
+    finite: bool,
 }
 
 /// `cvt`.
@@ -347,8 +354,8 @@ pub fn cvt(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
         ftz: p.take("ftz"),
         sat: p.take("sat"),
         relu: p.take("relu"),
+        finite: p.take("satfinite"),
     };
-    p.take("satfinite");
     if p.take("pack") {
         return Err(format!("{} is not implemented", p.name()));
     }
@@ -395,6 +402,15 @@ fn special(l: &mut Lower<'_, '_>, c: &Cvt, (to, from): (&str, &str), away: bool,
         let s = args[1..].iter().map(|a| l.src(a, from)).collect::<Result<Vec<_>, _>>()?;
         let d = l.dst(arg(args, 0)?, to)?;
         l.op(code, &[d], &s).imm = imm;
+        let finite = match code {
+            Code::Tf32Away | Code::Tf32Round => Code::FiniteTf32,
+            Code::CvtF16x2F32 => Code::HFiniteF16x2,
+            Code::CvtBf16x2F32 => Code::HFiniteBf16x2,
+            _ => return Ok(()),
+        };
+        if c.finite {
+            l.later(finite, &[d], &[d], 0);
+        }
         Ok(())
     };
     Some(run())
@@ -563,8 +579,8 @@ fn float_to_float(l: &mut Lower<'_, '_>, c: &Cvt, to: Type, from: Type, d: V, s:
         }
         (Type::F(32), Type::F(16), None) => drop(l.op(Code::CvtF32F16, &[d], &[s])),
         (Type::F(32), Type::Bf16, None) => drop(l.op(Code::CvtF32Bf16, &[d], &[s])),
-        (Type::F(16), Type::Bf16, None) => drop(l.op(Code::CvtF16Bf16, &[d], &[s])),
-        (Type::Bf16, Type::F(16), None) => drop(l.op(Code::CvtBf16F16, &[d], &[s])),
+        (Type::F(16), Type::Bf16, None) => l.op(Code::CvtF16Bf16, &[d], &[s]).imm = c.mode,
+        (Type::Bf16, Type::F(16), None) => l.op(Code::CvtBf16F16, &[d], &[s]).imm = c.mode,
         (_, Type::F(64), None) if half(to) => {
             l.op(if to == Type::Bf16 { Code::CvtBf16F64 } else { Code::CvtF16F64 }, &[d], &[s]).imm = c.mode;
         }
@@ -584,8 +600,12 @@ fn float_to_float(l: &mut Lower<'_, '_>, c: &Cvt, to: Type, from: Type, d: V, s:
         Type::F(32) if c.sat => l.later(Code::SatF32, &[d], &[d], 0),
         Type::F(64) if c.sat => l.later(Code::SatF64, &[d], &[d], 0),
         Type::F(16) if c.sat => l.later(Code::HSatF16, &[d], &[d], 0),
-        _ if c.relu && half(to) => l.later(Code::HRelu, &[d], &[d], 0),
+        Type::F(16) if c.finite => l.later(Code::HFiniteF16, &[d], &[d], 0),
+        Type::Bf16 if c.finite => l.later(Code::HFiniteBf16, &[d], &[d], 0),
         _ => {}
+    }
+    if c.relu && half(to) {
+        l.later(Code::HRelu, &[d], &[d], 0);
     }
     Ok(())
 }

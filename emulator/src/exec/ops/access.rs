@@ -94,9 +94,21 @@ macro_rules! element {
 element!(u8, u8);
 element!(i8, u8);
 element!(u16, u16);
-element!(i16, u16);
 element!(u32, u32);
 element!(u64, u64);
+
+impl Element for i16 {
+    type Bits = u16;
+    #[inline(always)]
+    fn widen(bits: u16) -> u32 {
+        // To the whole register, which may be declared with 32 bits.
+        bits as i16 as i32 as u32
+    }
+    #[inline(always)]
+    fn narrow(value: u32) -> u16 {
+        value as u16
+    }
+}
 
 /// Addresses of all lanes: register plus displacement.
 #[inline(always)]

@@ -4,6 +4,7 @@ use crate::exec::lane::{LANES, Lane, Store, compare, test};
 use crate::exec::op::{Flow, Op};
 use crate::num::float::{self, Class};
 use crate::num::half::Half;
+use crate::num::packed;
 use std::marker::PhantomData;
 
 /// Comparison operators by number, the immediate of the `Setp` operations.
@@ -75,34 +76,34 @@ impl Lane for Flushed {
     }
 }
 
-/// A half, compared as the f32 of its value.
-pub struct Widened<H>(f32, PhantomData<H>);
+/// A half, compared as the f32 of its value; with `FTZ`, subnormals as zero.
+pub struct Widened<H, const FTZ: bool>(f32, PhantomData<H>);
 
-impl<H> Clone for Widened<H> {
+impl<H, const FTZ: bool> Clone for Widened<H, FTZ> {
     #[inline(always)]
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<H> Copy for Widened<H> {}
-impl<H> PartialEq for Widened<H> {
+impl<H, const FTZ: bool> Copy for Widened<H, FTZ> {}
+impl<H, const FTZ: bool> PartialEq for Widened<H, FTZ> {
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
 }
-impl<H> PartialOrd for Widened<H> {
+impl<H, const FTZ: bool> PartialOrd for Widened<H, FTZ> {
     #[inline(always)]
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         self.0.partial_cmp(&other.0)
     }
 }
 
-impl<H: Half> Lane for Widened<H> {
+impl<H: Half, const FTZ: bool> Lane for Widened<H, FTZ> {
     type In = u32;
     #[inline(always)]
     fn get(bits: u32) -> Self {
-        Widened(H::to_f32(bits as u16), PhantomData)
+        Widened(packed::comparand::<H, FTZ>(bits as u16), PhantomData)
     }
     #[inline(always)]
     fn put(self) -> u32 {
