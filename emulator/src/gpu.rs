@@ -198,7 +198,7 @@ impl Gpu {
     }
 
     /// The GPU that the environment asks for: `KVICK_EMU_GPU` (`a100`, `h100`, `rtx4090`; default `a100`),
-    /// `KVICK_EMU_THREADS` (default one per core), `KVICK_EMU_MEMORY` in MiB (default half of the host's).
+    /// `KVICK_EMU_THREADS` (default one per core), `KVICK_EMU_MEMORY` in MiB (default what the host has available).
     ///
     /// # Errors
     /// As [`Gpu::new`], and for a value that is not understood.
@@ -211,7 +211,7 @@ impl Gpu {
         };
         let number = |name: &str| var(name).map(|v| v.parse::<usize>().map_err(|_| bad(name, "a number"))).transpose();
         let threads = number("KVICK_EMU_THREADS")?.unwrap_or(0);
-        let memory = number("KVICK_EMU_MEMORY")?.map_or_else(|| host_memory() / 2, |mib| (mib as u64) << 20);
+        let memory = number("KVICK_EMU_MEMORY")?.map_or_else(|| available_memory(), |mib| (mib as u64) << 20);
         Gpu::new(spec, threads, memory)
     }
 
@@ -304,9 +304,12 @@ pub fn reset_counters() {
     }
 }
 
-/// Physical memory of the host in bytes.
-fn host_memory() -> u64 {
+/// Memory that the host can still give, in bytes: what a device may promise.
+fn available_memory() -> u64 {
+    let info = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = info.lines().find_map(|l| l.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
     // SAFETY: sysconf only reads its argument.
     let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
-    (pages.max(0) as u64) * (size.max(0) as u64)
+    kib.map_or((pages.max(0) as u64) * (size.max(0) as u64) / 2, |kib| kib << 10)
 }

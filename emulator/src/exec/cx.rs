@@ -66,6 +66,8 @@ pub struct LaunchState<'g> {
     pub params: &'g [u8],
     /// Dynamic shared memory of a block in bytes.
     pub dynamic_shared: u32,
+    /// Device address of the grid's barrier words in a cooperative launch (`%envreg1` and `%envreg2`), else 0.
+    pub workspace: u64,
     /// When the launch began, the base of `%clock` and `%globaltimer`.
     pub started: std::time::Instant,
     /// The module's source files.

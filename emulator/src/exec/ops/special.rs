@@ -319,7 +319,7 @@ pub unsafe fn active_mask(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
 }
 
 /// Special registers by number, the immediate of [`special_register`].
-pub const SPECIAL: [&str; 35] = [
+pub const SPECIAL: [&str; 37] = [
     "%tid.x",
     "%tid.y",
     "%tid.z",
@@ -355,6 +355,8 @@ pub const SPECIAL: [&str; 35] = [
     "WARP_SZ",
     "%clusterid.x",
     "%nclusterid.x",
+    "%envreg1",
+    "%envreg2",
 ];
 
 /// A 32-bit special register. A block is a cluster of its own.
@@ -391,6 +393,8 @@ pub unsafe fn special_register(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
             32 => 32,
             33 => cx.ctaid[0],
             34 => launch.grid[0],
+            35 => (launch.workspace >> 32) as u32,
+            36 => launch.workspace as u32,
             _ => 0,
         };
     }

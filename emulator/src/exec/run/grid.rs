@@ -38,6 +38,7 @@ struct Shared {
 pub fn launch(program: &Program, kernel: usize, launch: &Launch, gpu: &Gpu) -> Result<(), Fault> {
     let kernel = program.kernels.get(kernel).ok_or_else(|| invalid("no such kernel".to_string()))?;
     let resident = check(&kernel.info, launch, gpu.spec())?;
+    let workspace = Workspace::new(gpu, launch.cooperative)?;
     let state = LaunchState {
         kernel,
         gpu,
@@ -45,6 +46,7 @@ pub fn launch(program: &Program, kernel: usize, launch: &Launch, gpu: &Gpu) -> R
         block: launch.block,
         params: &launch.params,
         dynamic_shared: launch.dynamic_shared,
+        workspace: workspace.addr,
         started: std::time::Instant::now(),
         files: program.files(),
     };
@@ -70,6 +72,34 @@ pub fn launch(program: &Program, kernel: usize, launch: &Launch, gpu: &Gpu) -> R
     counters.name.clone_from(&kernel.info.name);
     gpu.count(&counters);
     shared.fault.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// The words through which a cooperative grid synchronises, zero at first: its size, and the arrivals.
+struct Workspace<'g> {
+    gpu: &'g Gpu,
+    addr: u64,
+}
+
+impl<'g> Workspace<'g> {
+    fn new(gpu: &'g Gpu, wanted: bool) -> Result<Workspace<'g>, Fault> {
+        if !wanted {
+            return Ok(Workspace { gpu, addr: 0 });
+        }
+        let addr = gpu.memory().alloc(8).ok_or_else(|| Fault {
+            kind: FaultKind::OutOfResources,
+            report: "no device memory for the barrier of a cooperative launch".to_string(),
+        })?;
+        Ok(Workspace { gpu, addr })
+    }
+}
+
+impl Drop for Workspace<'_> {
+    fn drop(&mut self) {
+        if self.addr != 0 {
+            // It was allocated above, so this cannot fail.
+            let _ = self.gpu.memory().free(self.addr);
+        }
+    }
 }
 
 fn invalid(report: String) -> Fault {
