@@ -9,16 +9,19 @@ use std::process::Command;
 fn rust_layout() -> BTreeMap<(String, String), u32> {
     let text = include_str!(concat!(env!("OUT_DIR"), "/params.rs"));
     let mut found = BTreeMap::new();
-    let number = |line: &str| -> u32 {
-        let tail = line.rsplit(" - ").next().unwrap();
-        tail.trim_end_matches("usize];").parse().unwrap()
+    let number = |assertion: &str| -> u32 {
+        let tail = assertion.rsplit("- ").next().unwrap();
+        tail.trim().trim_end_matches("usize").parse().unwrap()
     };
-    for line in text.lines().map(str::trim) {
-        if let Some(rest) = line.strip_prefix("[\"Size of ") {
-            found.insert((rest.split('"').next().unwrap().to_string(), String::new()), number(line));
-        } else if let Some(rest) = line.strip_prefix("[\"Offset of field: ") {
+    // One assertion may span lines.
+    for assertion in text.split("];") {
+        if let Some((_, rest)) = assertion.split_once("[\"Size of ") {
+            found.insert((rest.split('"').next().unwrap().to_string(), String::new()), number(assertion));
+        } else if let Some((_, rest)) = assertion.split_once("[\"Offset of field: ") {
             let (name, field) = rest.split('"').next().unwrap().split_once("::").unwrap();
-            found.insert((name.to_string(), field.to_string()), number(line));
+            // bindgen appends `_` to a field whose name is a keyword of Rust.
+            let field = field.strip_suffix('_').unwrap_or(field);
+            found.insert((name.to_string(), field.to_string()), number(assertion));
         }
     }
     found
