@@ -42,6 +42,8 @@ pub mod text;
 pub mod weights;
 
 #[cfg(feature = "engine")]
-pub use engine::{Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream};
+pub use engine::{
+    Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream, TokenLogits,
+};
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};

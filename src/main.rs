@@ -1,2 +1,8 @@
 //! The `kvick` program.
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,7 +1,7 @@
 //! What an engine is made of, and how device memory is divided.
-use crate::backend::{Float, KvLayout};
+use crate::backend::{Backend, Float, KvLayout};
 use crate::error::{Error, Result};
-use crate::models::{GroupSpec, ModelConfig, StepLimits};
+use crate::models::{GroupSpec, MemoryPlan, ModelConfig, StepLimits};
 
 /// Choices of an [`super::Engine`].
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +22,15 @@ pub struct EngineConfig {
     pub step_tokens: usize,
     /// Tokens of a KV page: 8, 16 or 32.
     pub page_tokens: usize,
+}
+
+/// The KV pages of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvPlan {
+    /// Of each group.
+    pub pages: Vec<usize>,
+    /// Of all of them.
+    pub bytes: u64,
 }
 
 /// Tokens that the repeat penalty looks back at.
@@ -75,6 +84,26 @@ impl EngineConfig {
             page_tokens: self.page_tokens,
             recent: self.max_seqs * PENALTY_WINDOW,
         }
+    }
+
+    /// Divides the device memory that everything else leaves into KV pages.
+    ///
+    /// # Errors
+    /// The device's memory does not hold the model, or the KV memory not one page of each group.
+    pub fn plan_kv(
+        &self,
+        backend: &dyn Backend,
+        model: &ModelConfig,
+        plan: &MemoryPlan,
+        step: &StepLimits,
+    ) -> Result<KvPlan> {
+        let (free, needed) = (backend.memory()?.free, plan.fixed());
+        let too_large = || Error::OutOfMemory { what: "the model without its KV pages".into(), needed, free };
+        let bytes = self.kv_bytes(free.checked_sub(needed).ok_or_else(too_large)?, plan.kv_per_sequence())?;
+        let layouts = model.kv_layouts(step.page_tokens, backend.float());
+        let pages = divide(bytes, &model.groups, &layouts, step)?;
+        let bytes = pages.iter().zip(&layouts).map(|(&n, l)| n as u64 * l.page_bytes() as u64).sum();
+        Ok(KvPlan { pages, bytes })
     }
 
     /// Bytes for KV pages where `free` bytes are left beside everything else, and a sequence of the whole context takes

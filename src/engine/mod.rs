@@ -21,6 +21,6 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use config::EngineConfig;
+pub use config::{EngineConfig, KvPlan};
 pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
 pub use session::{Engine, Stats, Stream};

@@ -1,9 +1,9 @@
 //! Runs steps of a model.
-use super::config::{EngineConfig, divide};
+use super::config::EngineConfig;
 use super::pages::Pages;
 use super::request::TokenLogits;
 use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, Sample};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
 use std::sync::Arc;
@@ -38,14 +38,8 @@ impl ModelRunner {
         let step = config.step_limits(&shape);
         let limits = shape.limits(&step);
         let plan = MemoryPlan::new(&**backend, file, &shape, &step);
-        let free = backend.memory()?.free;
-        let left = free.checked_sub(plan.fixed()).ok_or_else(|| Error::OutOfMemory {
-            what: format!("{} without its KV pages", file.path().display()),
-            needed: plan.fixed(),
-            free,
-        })?;
+        let counts = config.plan_kv(&**backend, &shape, &plan, &step)?.pages;
         let layouts = shape.kv_layouts(step.page_tokens, backend.float());
-        let counts = divide(config.kv_bytes(left, plan.kv_per_sequence())?, &shape.groups, &layouts, &step)?;
         let options = LoadOptions { context: Some(step.context) };
         let model = Arc::new(models::load_file(file, backend, &options)?);
         backend.reserve(&limits)?;

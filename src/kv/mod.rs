@@ -12,6 +12,7 @@ pub mod replay;
 pub mod tier;
 pub mod trace;
 pub mod tree;
+pub mod workload;
 
 pub use cache::{Cache, GroupConfig, Lease};
 pub use error::{Error, Result};

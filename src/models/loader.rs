@@ -85,8 +85,11 @@ impl<'a> Loader<'a> {
 
     /// Loads matrices as one weight.
     pub fn matrices(&self, parts: &[Matrix], fuse: Fuse) -> Result<Weight> {
-        let parts: Vec<HostWeight<'_>> = parts.iter().map(|m| self.host(m)).collect::<Result<_>>()?;
-        self.backend.load_weight(&parts, fuse)
+        let hosts: Vec<HostWeight<'_>> = parts.iter().map(|m| self.host(m)).collect::<Result<_>>()?;
+        let weight = self.backend.load_weight(&hosts, fuse)?;
+        // Else the file would stay in memory beside the device's copy (which may be in the same memory).
+        parts.iter().for_each(|m| self.file.release(&m.name));
+        Ok(weight)
     }
 
     /// Loads one matrix.

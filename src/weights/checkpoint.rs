@@ -77,6 +77,13 @@ impl Checkpoint {
         &self.folder
     }
 
+    /// Says that a tensor has been copied.
+    pub fn release(&self, name: &str) {
+        if let Some((file, entry)) = self.tensors.get(name) {
+            self.files[*file].release(entry.range.clone());
+        }
+    }
+
     /// All tensors in name order.
     pub fn tensors(&self) -> impl Iterator<Item = Tensor<'_>> {
         self.tensors.iter().map(|(name, (file, entry))| entry.view(name, &self.files[*file]))

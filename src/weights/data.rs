@@ -1,8 +1,8 @@
 //! The bytes of a model file: mapped, or owned by a test.
 use crate::error::{Error, Result};
-use memmap2::Mmap;
+use memmap2::{Mmap, UncheckedAdvice};
 use std::fs::File;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 /// Immutable bytes.
@@ -29,6 +29,17 @@ impl Data {
         // name and renamed, never changed in place.
         let map = unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))?;
         Ok(Data::Mapped(map))
+    }
+
+    /// Gives the memory of a range back to the system; it is read from the file again when it is next used. Best effort.
+    pub fn release(&self, range: Range<usize>) {
+        if let Data::Mapped(map) = self {
+            // SAFETY: the mapping is of a file and read-only, so pages that are dropped come back with the same bytes.
+            let advised = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
+            if let Err(e) = advised {
+                tracing::debug!("a mapped file keeps its memory: {e}");
+            }
+        }
     }
 }
 

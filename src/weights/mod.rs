@@ -76,6 +76,14 @@ impl ModelFile {
         self.find(name).ok_or_else(|| Error::model_file(self.path(), format!("tensor {name} is missing")))
     }
 
+    /// Says that a tensor has been copied: its part of the mapped file need not stay in memory.
+    pub fn release(&self, name: &str) {
+        match self {
+            ModelFile::Gguf(file) => file.release(name),
+            ModelFile::Checkpoint(file) => file.release(name),
+        }
+    }
+
     /// The file or folder.
     pub fn path(&self) -> &Path {
         match self {

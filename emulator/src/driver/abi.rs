@@ -138,13 +138,16 @@ impl In<u8> {
         Text(self.0.cast())
     }
 
-    /// Copies `length` bytes.
-    pub fn bytes(self, length: usize) -> CuResult<Vec<u8>> {
-        if self.0.is_null() && length > 0 {
+    /// Copies `length` bytes into a collection of the caller's choice.
+    pub fn bytes<B: for<'a> From<&'a [u8]>>(self, length: usize) -> CuResult<B> {
+        if length == 0 {
+            return Ok(B::from(&[]));
+        }
+        if self.0.is_null() {
             return Err(CuError::INVALID_VALUE);
         }
         // SAFETY: the caller vouches for `length` bytes at its non-null pointer.
-        Ok(if length == 0 { vec![] } else { unsafe { std::slice::from_raw_parts(self.0, length) }.to_vec() })
+        Ok(B::from(unsafe { std::slice::from_raw_parts(self.0, length) }))
     }
 }
 

@@ -21,10 +21,14 @@ const CLASSES: usize = 3;
 const TOUCHES: usize = 10;
 /// Groups of [`Traits::gap`].
 const GAPS: usize = 1 + BINS.div_ceil(2);
+/// Touches over which the mean gap looks back.
+const GAP_MEMORY: f32 = 4.0;
 /// Bins of age over which the number of touches speaks alike.
 const COARSE: usize = 4;
 /// Groups of the age compared with the gap before.
-const RATIOS: usize = 13;
+const RATIOS: usize = 25;
+/// Groups of [`Traits::pages`]: by powers of two.
+const SIZES: usize = 10;
 /// The chance before there is evidence, as a logit, and what each touch adds to it.
 const START: f32 = -3.0;
 const START_PER_TOUCH: f32 = 0.3;
@@ -33,14 +37,25 @@ const START_EVIDENCE: f32 = 2.0;
 const MOST_EVIDENCE: f32 = 1000.0;
 
 /// What is known of a run of pages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Traits {
     /// 0 the end of what was asked for, 1 with different continuations, 2 a partly filled page.
     pub class: u8,
     /// How often it was asked for.
     pub touches: u16,
-    /// Bin of the time between the last two times; `None` if there was one only.
-    pub gap: Option<u8>,
+    /// Mean bin of the times between them, the last few counting most; `None` if it was asked for once.
+    pub gap: Option<f32>,
+    /// Pages that are known of it.
+    pub pages: u32,
+}
+
+impl Traits {
+    /// One more touch, in this bin after the last one.
+    pub(super) fn touch(&mut self, bin: u8) {
+        let gap = f32::from(bin);
+        self.gap = Some(self.gap.map_or(gap, |mean| mean + (gap - mean) / f32::from(self.touches).min(GAP_MEMORY)));
+        self.touches = self.touches.saturating_add(1);
+    }
 }
 
 /// The first ms of age of each bin.
@@ -89,7 +104,8 @@ const BIN_AT: usize = 0;
 const TOUCH_AT: usize = BIN_AT + BINS;
 const GAP_AT: usize = TOUCH_AT + TOUCHES * BINS / COARSE;
 const RATIO_AT: usize = GAP_AT + GAPS;
-const PER_CLASS: usize = RATIO_AT + RATIOS;
+const SIZE_AT: usize = RATIO_AT + RATIOS;
+const PER_CLASS: usize = SIZE_AT + SIZES;
 
 /// The chances.
 #[derive(Clone, Debug)]
@@ -112,16 +128,17 @@ impl Hazards {
     }
 
     /// Indices of the weights that speak in a bin.
-    fn active(traits: &Traits, bin: usize) -> [usize; 4] {
+    fn active(traits: &Traits, bin: usize) -> [usize; 5] {
         let touches = match traits.touches {
             n @ 0..=6 => n as usize,
             7..=9 => 7,
             10..=19 => 8,
             _ => 9,
         };
+        let size = (u32::BITS - traits.pages.leading_zeros()).min(SIZES as u32 - 1);
         let (gap, ratio) = match traits.gap {
             None => (0, 0),
-            Some(gap) => (1 + gap as usize / 2, (bin as i32 - gap as i32).clamp(-6, 5) as isize + 7),
+            Some(gap) => (1 + gap as usize / 2, (bin as i32 - gap as i32).clamp(-12, 11) as isize + 13),
         };
         let class = traits.class as usize * PER_CLASS;
         [
@@ -129,6 +146,7 @@ impl Hazards {
             class + TOUCH_AT + touches * (BINS / COARSE) + bin / COARSE,
             class + GAP_AT + gap,
             class + RATIO_AT + ratio as usize,
+            class + SIZE_AT + size as usize,
         ]
     }
 
@@ -166,7 +184,7 @@ impl Hazards {
 mod tests {
     use super::*;
 
-    const NEW: Traits = Traits { class: 0, touches: 1, gap: None };
+    const NEW: Traits = Traits { class: 0, touches: 1, gap: None, pages: 1 };
 
     #[test]
     fn bins_cover_all_ages() {

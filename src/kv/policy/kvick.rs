@@ -181,9 +181,8 @@ impl Kvick {
     fn touch(&mut self, view: View<'_>, run: u32) {
         let record = self.runs[run as usize];
         self.hazards.learn(&record.traits, record.bin, true);
-        let traits = &mut self.runs[run as usize].traits;
-        traits.gap = Some(self.hazards.bins.of(self.now - record.touched));
-        traits.touches = traits.touches.saturating_add(1);
+        let gap = self.hazards.bins.of(self.now - record.touched);
+        self.runs[run as usize].traits.touch(gap);
         self.runs[run as usize].touched = self.now;
         self.set_bin(run, 0);
         self.reshelve(view, run);
@@ -198,6 +197,7 @@ impl Kvick {
         record.resident -= resident as u32;
         let mut traits = record.traits;
         traits.class = FORKED;
+        traits.pages = upper.len() as u32;
         let tip = if resident > 0 { upper[resident - 1] } else { NONE };
         let (touched, bin) = (record.touched, record.bin);
         if record.resident == 0 {
@@ -219,6 +219,7 @@ impl Kvick {
                 Some(run) if self.runs[run as usize].forks == 0 && self.runs[run as usize].traits.class == BODY => {
                     let record = &mut self.runs[run as usize];
                     record.nodes += full as u32;
+                    record.traits.pages += full as u32;
                     record.end = end;
                     run
                 }
@@ -239,7 +240,7 @@ impl Kvick {
     }
 
     fn add_new(&mut self, class: u8, nodes: u32, end: NodeId) -> u32 {
-        let traits = Traits { class, touches: 1, gap: None };
+        let traits = Traits { class, touches: 1, gap: None, pages: nodes };
         let touched = self.now;
         self.add(Run { traits, touched, bin: 0, shelf: UNSHELVED, nodes, resident: 0, tip: NONE, end, forks: 0 })
     }

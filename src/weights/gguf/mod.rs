@@ -62,6 +62,13 @@ impl Gguf {
         self.tensors.get_key_value(name).map(|(name, entry)| entry.view(name, &self.data))
     }
 
+    /// Says that a tensor has been copied.
+    pub fn release(&self, name: &str) {
+        if let Some(entry) = self.tensors.get(name) {
+            self.data.release(entry.range.clone());
+        }
+    }
+
     /// Whether a key is there.
     pub fn has(&self, key: &str) -> bool {
         self.meta.contains_key(key)

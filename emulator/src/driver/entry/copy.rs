@@ -44,7 +44,7 @@ fn awaited(place: Place) -> Place {
 /// Takes the source's bytes now.
 fn stage(copy: &mut Copy) -> CuResult {
     if let Place::Host { address, .. } = copy.src {
-        copy.src = Place::Staged(In::at_address(address).bytes(copy.source_span())?.into());
+        copy.src = Place::Staged(In::at_address(address).bytes(copy.source_span())?);
     }
     Ok(())
 }

@@ -84,7 +84,7 @@ impl Request {
             return Ok(buffer);
         }
         for (index, &(offset, size)) in info.params.iter().enumerate() {
-            buffer[offset..offset + size].copy_from_slice(&self.params.at(index)?.bytes(size)?);
+            buffer[offset..offset + size].copy_from_slice(&self.params.at(index)?.bytes::<Vec<u8>>(size)?);
         }
         Ok(buffer)
     }

@@ -7,42 +7,71 @@ use crate::exec::fault::{Cause, FaultKind};
 use crate::exec::lane::{LANES, Lane};
 use crate::exec::op::{Flow, Op, Stop};
 
-/// Runs `f` for each set of lanes that name the same members and are complete; parks the others.
+/// Lanes that execute a `.sync` operation together, set by set.
+struct Sets {
+    /// Each set: lanes that name the same members, all of which are here.
+    sets: [u32; LANES],
+    count: usize,
+    /// Lanes whose members are not complete.
+    parked: u32,
+}
+
+impl Sets {
+    /// What follows once every set has been served.
+    #[inline(always)]
+    fn finish(&self, cx: &mut Cx<'_>) -> Flow {
+        if self.parked == 0 {
+            return Flow::Next;
+        }
+        cx.stop = Stop::Park(self.parked);
+        Flow::Stop
+    }
+}
+
+/// The sets of lanes that name the same members and are complete. `None`: a fault was recorded.
 ///
 /// # Safety
 /// `members` is a 32-bit register of the running kernel.
 #[inline(always)]
-unsafe fn gather(cx: &mut Cx<'_>, members: u32, mask: u32, mut f: impl FnMut(&mut Cx<'_>, u32) -> Flow) -> Flow {
+unsafe fn gather(cx: &mut Cx<'_>, members: u32, mask: u32) -> Option<Sets> {
     // SAFETY: as the caller says.
     let named = unsafe { &*cx.reg::<u32>(members) };
-    let first = named[mask.trailing_zeros() as usize & 31];
-    // The usual case: everybody is here and names everybody.
-    if mask == first || (mask | cx.dead == !0 && first & !cx.dead == mask && lanes(mask).all(|l| named[l] == first)) {
-        if lanes(mask).all(|l| named[l] == first) {
-            return f(cx, mask);
-        }
+    let (first, mut other) = (named[0], 0);
+    for l in 0..LANES {
+        other |= named[l] ^ first;
     }
-    let named = *named;
-    let (mut rest, mut parked) = (mask, 0);
+    let mut sets = Sets { sets: [0; LANES], count: 1, parked: 0 };
+    // The usual case: everybody names the same members, and all of them who live are here.
+    if other == 0 && mask & !first == 0 && first & !cx.dead & !mask == 0 {
+        sets.sets[0] = mask;
+        return Some(sets);
+    }
+    sets.count = 0;
+    gather_apart(cx, *named, mask, sets)
+}
+
+/// The unusual case of [`gather`].
+#[cold]
+#[inline(never)]
+fn gather_apart(cx: &mut Cx<'_>, named: [u32; LANES], mask: u32, mut sets: Sets) -> Option<Sets> {
+    let mut rest = mask;
     while rest != 0 {
         let members = named[rest.trailing_zeros() as usize];
         let here = lanes(rest).filter(|&l| named[l] == members).fold(0, |m, l| m | 1 << l);
         rest &= !here;
         if here & !members != 0 {
             let lane = (here & !members).trailing_zeros() as usize;
-            return fail(cx, lane, format!("the member mask {members:#010x} does not name the executing lane {lane}"));
+            fail(cx, lane, format!("the member mask {members:#010x} does not name the executing lane {lane}"));
+            return None;
         }
         if members & !cx.dead & !here != 0 {
-            parked |= here;
-        } else if f(cx, here) == Flow::Stop {
-            return Flow::Stop;
+            sets.parked |= here;
+        } else {
+            sets.sets[sets.count] = here;
+            sets.count += 1;
         }
     }
-    if parked != 0 {
-        cx.stop = Stop::Park(parked);
-        return Flow::Stop;
-    }
-    Flow::Next
+    Some(sets)
 }
 
 /// Records a misuse of a warp operation.
@@ -53,49 +82,68 @@ fn fail(cx: &mut Cx<'_>, lane: usize, what: String) -> Flow {
     Flow::Stop
 }
 
-/// `shfl.sync`: destinations value and predicate, sources a, b, c, members; immediate 0 up, 1 down, 2 bfly, 3 idx.
+/// Source lane and validity of a shuffle for lane `l`; immediate 0 up, 1 down, 2 bfly, 3 idx.
+#[inline(always)]
+fn source(mode: i64, l: u32, b: u32, c: u32) -> (u32, bool) {
+    let (b, clamp, segment) = (b & 31, c & 31, c >> 8 & 31);
+    let low = l & segment;
+    let limit = low | (clamp & !segment);
+    match mode {
+        0 => (l.wrapping_sub(b), l as i32 - b as i32 >= limit as i32),
+        1 => (l + b, l + b <= limit),
+        2 => (l ^ b, l ^ b <= limit),
+        _ => (low | (b & !segment), low | (b & !segment) <= limit),
+    }
+}
+
+/// `shfl.sync`: destinations value and predicate, sources a, b, c, members; the immediate is the mode of [`source`].
 ///
 /// # Safety
 /// As [`crate::exec::op::Handler`].
 #[inline(always)]
 pub unsafe fn shuffle(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-    let members = cx.more(op, 5);
     // SAFETY: registers of these kinds by lowering.
     unsafe {
-        gather(cx, members, mask, |cx, here| {
+        let Some(sets) = gather(cx, cx.more(op, 5), mask) else { return Flow::Stop };
+        for &here in &sets.sets[..sets.count] {
             let (a, b, c) = (*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b), &*cx.reg::<u32>(op.c));
-            let (mut out, mut inside, mut from) = (a, 0u32, 0u32);
-            for l in 0..LANES as u32 {
-                let i = l as usize;
-                let (b, clamp, segment) = (b[i] & 31, c[i] & 31, c[i] >> 8 & 31);
-                let low = l & segment;
-                let limit = low | (clamp & !segment);
-                let (j, p) = match op.imm {
-                    0 => (l.wrapping_sub(b), l as i32 - b as i32 >= limit as i32),
-                    1 => (l + b, l + b <= limit),
-                    2 => (l ^ b, l ^ b <= limit),
-                    _ => (low | (b & !segment), low | (b & !segment) <= limit),
+            let (mut from, mut valid) = ([0u32; LANES], [0u32; LANES]);
+            macro_rules! mode {
+                ($mode:literal) => {
+                    for l in 0..LANES {
+                        let (j, inside) = source($mode, l as u32, b[l], c[l]);
+                        from[l] = if inside { j & 31 } else { l as u32 };
+                        valid[l] = u32::from(inside) << l;
+                    }
                 };
-                let j = if p { j & 31 } else { l };
-                inside |= u32::from(p) << l;
-                from |= (!here >> j & 1) << l;
-                out[i] = a[j as usize];
             }
-            if from & here != 0 {
-                return unreachable_lane(cx, op, from & here);
+            match op.imm {
+                0 => mode!(0),
+                1 => mode!(1),
+                2 => mode!(2),
+                _ => mode!(3),
+            }
+            if here != !0 {
+                let absent = lanes(here).find(|&l| here >> from[l] & 1 == 0);
+                if let Some(lane) = absent {
+                    return unreachable_lane(cx, lane, from[lane]);
+                }
+            }
+            let mut out = [0; LANES];
+            for l in 0..LANES {
+                out[l] = a[from[l] as usize & 31];
             }
             cx.set(op.d, here, &out);
-            cx.set_pred(cx.more(op, 1), here, inside);
-            Flow::Next
-        })
+            cx.set_pred(cx.more(op, 1), here, valid.iter().fold(0, |x, y| x | y));
+        }
+        sets.finish(cx)
     }
 }
 
 /// A shuffle read from a lane that does not take part.
 #[cold]
-fn unreachable_lane(cx: &mut Cx<'_>, _op: &Op, wrong: u32) -> Flow {
-    let lane = wrong.trailing_zeros() as usize;
-    fail(cx, lane, format!("shfl: lane {lane} reads from a lane that does not take part (its value is undefined)"))
+fn unreachable_lane(cx: &mut Cx<'_>, lane: usize, from: u32) -> Flow {
+    fail(cx, lane, format!("shfl: lane {lane} reads from lane {from}, which does not take part (an undefined value)"))
 }
 
 /// `vote.sync`: source predicate and members; immediate 0 all, 1 any, 2 uni (a predicate each), 3 ballot.
@@ -106,7 +154,8 @@ fn unreachable_lane(cx: &mut Cx<'_>, _op: &Op, wrong: u32) -> Flow {
 pub unsafe fn vote(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     // SAFETY: registers of these kinds by lowering.
     unsafe {
-        gather(cx, op.b, mask, |cx, here| {
+        let Some(sets) = gather(cx, op.b, mask) else { return Flow::Stop };
+        for &here in &sets.sets[..sets.count] {
             let yes = cx.pred(op.a) & here;
             let answer = match op.imm {
                 0 => yes == here,
@@ -114,12 +163,12 @@ pub unsafe fn vote(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
                 2 => yes == 0 || yes == here,
                 _ => {
                     cx.set(op.d, here, &[yes; LANES]);
-                    return Flow::Next;
+                    continue;
                 }
             };
             cx.set_pred(op.d, here, if answer { !0 } else { 0 });
-            Flow::Next
-        })
+        }
+        sets.finish(cx)
     }
 }
 
@@ -134,7 +183,8 @@ where
 {
     // SAFETY: registers of these kinds by lowering.
     unsafe {
-        gather(cx, op.b, mask, |cx, here| {
+        let Some(sets) = gather(cx, op.b, mask) else { return Flow::Stop };
+        for &here in &sets.sets[..sets.count] {
             let a = *cx.reg::<T::In>(op.a);
             let mut out = [0; LANES];
             for l in lanes(here) {
@@ -146,8 +196,8 @@ where
             }
             cx.set(op.d, here, &out);
             cx.set_pred(cx.more(op, 1), here, if all { !0 } else { 0 });
-            Flow::Next
-        })
+        }
+        sets.finish(cx)
     }
 }
 
@@ -162,7 +212,8 @@ pub const REDUX: [&str; 8] = ["add", "and", "or", "xor", "min.u32", "max.u32", "
 pub unsafe fn redux(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     // SAFETY: registers of these kinds by lowering.
     unsafe {
-        gather(cx, op.b, mask, |cx, here| {
+        let Some(sets) = gather(cx, op.b, mask) else { return Flow::Stop };
+        for &here in &sets.sets[..sets.count] {
             let a = *cx.reg::<u32>(op.a);
             let fold = |f: fn(u32, u32) -> u32| lanes(here).map(|l| a[l]).reduce(f).unwrap_or(0);
             let sum = match op.imm {
@@ -176,8 +227,8 @@ pub unsafe fn redux(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
                 _ => fold(|x, y| (x as i32).max(y as i32) as u32),
             };
             cx.set(op.d, here, &[sum; LANES]);
-            Flow::Next
-        })
+        }
+        sets.finish(cx)
     }
 }
 
@@ -189,12 +240,13 @@ pub unsafe fn redux(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
 pub unsafe fn elect(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     // SAFETY: registers of these kinds by lowering.
     unsafe {
-        gather(cx, op.a, mask, |cx, here| {
+        let Some(sets) = gather(cx, op.a, mask) else { return Flow::Stop };
+        for &here in &sets.sets[..sets.count] {
             let leader = here.trailing_zeros();
             cx.set(op.d, here, &[leader; LANES]);
             cx.set_pred(cx.more(op, 1), here, 1 << leader);
-            Flow::Next
-        })
+        }
+        sets.finish(cx)
     }
 }
 
@@ -205,7 +257,8 @@ pub unsafe fn elect(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
 #[inline(always)]
 pub unsafe fn sync(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     // SAFETY: a 32-bit register by lowering.
-    unsafe { gather(cx, op.a, mask, |_, _| Flow::Next) }
+    let sets = unsafe { gather(cx, op.a, mask) };
+    sets.map_or(Flow::Stop, |sets| sets.finish(cx))
 }
 
 /// An `.aligned` operation needs all living lanes together: true if they are, else they are parked.

@@ -1,0 +1,189 @@
+//! Arguments that name a model, a device and their memory.
+use super::output::{Progress, note};
+use anyhow::Context;
+use clap::ValueEnum;
+use kvick::backend::{Backend, Float};
+use kvick::models::Evaluator;
+use kvick::text::{Spelling, Tokenizer};
+use kvick::{Engine, EngineConfig, models, open, store, weights};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Which model.
+#[derive(Debug, clap::Args)]
+pub struct ModelArgs {
+    /// A name (`kvick models`), hf:owner/name[:file], or the path of a GGUF file or checkpoint folder
+    #[arg(long, default_value = store::MODELS[0].name)]
+    pub model: String,
+}
+
+/// Where it runs, and in what.
+#[derive(Debug, clap::Args)]
+pub struct DeviceArgs {
+    /// auto, cuda:N, emulator or cpu
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+    /// Compute type, also of the KV cache
+    #[arg(long, value_enum, default_value_t = Dtype::F16)]
+    pub dtype: Dtype,
+}
+
+/// How the engine serves.
+#[derive(Debug, clap::Args)]
+pub struct EngineArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub device: DeviceArgs,
+    /// Memory for the KV cache, for example 512MiB [default: one sequence of the whole context, at least 512MiB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub kv_memory: Option<u64>,
+    /// Longest sequence in tokens [default: the model's]
+    #[arg(long, value_name = "TOKENS")]
+    pub context: Option<usize>,
+    /// Tokens computed in one step: decodes and pieces of prompts
+    #[arg(long, value_name = "TOKENS", default_value_t = EngineConfig::default().step_tokens)]
+    pub step_tokens: usize,
+    /// Sequences that run at once
+    #[arg(long, value_name = "N", default_value_t = EngineConfig::default().max_seqs)]
+    pub max_seqs: usize,
+}
+
+/// Compute types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    F16,
+    Bf16,
+}
+
+impl From<Dtype> for Float {
+    fn from(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F16 => Float::F16,
+            Dtype::Bf16 => Float::BF16,
+        }
+    }
+}
+
+impl ModelArgs {
+    /// The model's path; it is fetched first if that is needed.
+    pub fn path(&self) -> anyhow::Result<PathBuf> {
+        Ok(store::resolve(&self.model, &mut Progress::new())?)
+    }
+
+    /// Only its tokenizer.
+    pub fn tokenizer(&self) -> anyhow::Result<Tokenizer> {
+        Ok(Tokenizer::open(&self.path()?)?)
+    }
+}
+
+impl DeviceArgs {
+    /// Opens the device, and says so where `auto` took the emulated one.
+    pub fn open(&self) -> anyhow::Result<Arc<dyn Backend>> {
+        let opened = open::backend(&self.device, self.dtype.into())?;
+        if let Some(notice) = opened.notice {
+            note(&format!("kvick: {notice}"));
+        }
+        Ok(opened.backend)
+    }
+
+    /// A model that evaluates sequences of up to `context` tokens.
+    pub fn evaluator(&self, path: &Path, context: usize) -> anyhow::Result<Evaluator> {
+        const PIECE: usize = 512;
+        let backend = self.open()?;
+        let options = models::LoadOptions { context: Some(context) };
+        let model = Arc::new(models::load(path, &backend, &options)?);
+        anyhow::ensure!(
+            context <= model.config().context,
+            "{context} tokens are more than the model's context of {}; shorten the text",
+            model.config().context
+        );
+        Ok(Evaluator::new(model, context, PIECE)?)
+    }
+}
+
+impl EngineArgs {
+    /// Loads the engine.
+    pub fn load(&self) -> anyhow::Result<Engine> {
+        let path = self.model.path()?;
+        let engine = Engine::load_path(&path, &self.config())?;
+        if let Some(notice) = engine.notice() {
+            note(&format!("kvick: {notice}"));
+        }
+        Ok(engine)
+    }
+
+    /// The same choices for the library.
+    pub fn config(&self) -> EngineConfig {
+        EngineConfig {
+            device: self.device.device.clone(),
+            float: self.device.dtype.into(),
+            kv_memory: self.kv_memory,
+            context: self.context,
+            step_tokens: self.step_tokens,
+            max_seqs: self.max_seqs,
+            ..EngineConfig::new(self.model.model.clone())
+        }
+    }
+}
+
+/// What control tokens' spellings in a text mean.
+pub fn spelling(special: bool) -> Spelling {
+    if special { Spelling::Control } else { Spelling::Text }
+}
+
+/// A text file, `-` for stdin.
+pub fn read_text(path: &Path) -> anyhow::Result<String> {
+    let bytes = match path.to_str() {
+        Some("-") => {
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("stdin")?;
+            bytes
+        }
+        _ => std::fs::read(path).with_context(|| path.display().to_string())?,
+    };
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        anyhow::anyhow!("{}: not UTF-8 at byte {at}; convert it first", path.display())
+    })
+}
+
+/// A number of bytes: plain, or with KB, MB, GB (thousands) or KiB, MiB, GiB (1024s).
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1000 * 1000,
+        "gb" => 1000 * 1000 * 1000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err("a size is a number and a unit, for example 512MiB or 2GB".into()),
+    };
+    match number.parse::<f64>() {
+        Ok(n) if n * (factor as f64) < 9e18 => Ok((n * factor as f64) as u64),
+        _ => Err(format!("{number:?} is not a number of bytes that a device could have")),
+    }
+}
+
+/// Opens a model file for its metadata.
+pub fn open_file(path: &Path) -> anyhow::Result<weights::ModelFile> {
+    Ok(weights::open(path)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes() {
+        for (text, expected) in [("0", 0), ("1000", 1000), ("2KiB", 2048), ("1.5 MB", 1_500_000), ("3g", 3 << 30)] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for bad in ["", "MiB", "1.2.3", "5 apples", "-1", "99999999999GB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+}
