@@ -1,0 +1,63 @@
+//! Perplexity on the oracle backend, chunk by chunk beside fp32 transformers; the short form: the first chunk.
+mod common;
+use common::device::Device;
+use common::reference::text;
+use kvick::backend::Float;
+use kvick::models::{Evaluator, LoadOptions, load};
+use kvick::text::{Spelling, Tokenizer};
+use std::path::Path;
+use std::sync::Arc;
+
+/// `{"tokens": of the text, "nll": [mean over the scored tokens of each chunk]}`.
+fn reference(model: &str) -> (usize, Vec<f64>) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/reference/perplexity.json");
+    let all: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let nll = all[model]["nll"].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect();
+    (all[model]["tokens"].as_u64().unwrap() as usize, nll)
+}
+
+fn check(model: &str) {
+    let device = Device::open("cpu", Float::F16);
+    let path = common::models::path(model);
+    let tokenizer = Tokenizer::open(&path).unwrap();
+    let ids = tokenizer.encode(&text(), Spelling::Text).unwrap();
+    let (tokens, nll) = reference(model);
+    assert_eq!(ids.len(), tokens, "{model}: tokens of the text");
+    let loaded = load(&path, &device.backend, &LoadOptions { context: Some(512) }).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(loaded), 512, 64).unwrap();
+    let result = evaluator.perplexity(&ids, tokenizer.bos_rule(), 512, Some(1), |_| {}).unwrap();
+    assert_eq!((result.scored, result.chunks), (255, 1), "{model}");
+    let expected = nll[0].exp();
+    assert!((result.perplexity / expected - 1.0).abs() <= 1e-3, "{model}: {} for {expected}", result.perplexity);
+}
+
+#[test]
+fn smollm2() {
+    check("smollm2");
+}
+
+#[test]
+fn gemma3() {
+    check("gemma3");
+}
+
+/// Short texts, chunks that cannot be scored, and foreign ids are refused.
+#[test]
+fn refusals() {
+    let device = Device::open("cpu", Float::F16);
+    let model = load(&common::reference::tiny("llama").folder, &device.backend, &LoadOptions::default()).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(model), 64, 16).unwrap();
+    let ids: Vec<u32> = (0..40).collect();
+    let mut refused = |ids: &[u32], chunk: usize, says: &str| {
+        let message = evaluator.perplexity(ids, None, chunk, None, |_| {}).unwrap_err().to_string();
+        assert!(message.contains(says), "{message}");
+    };
+    refused(&ids, 41, "no whole chunk");
+    refused(&ids, 2, "at least 4");
+    refused(&ids, 0, "at least 4");
+    refused(&[], 8, "no whole chunk");
+    refused(&[300; 40], 8, "not in the vocabulary");
+    assert!(evaluator.perplexity(&ids, Some(0), 8, None, |_| {}).unwrap().perplexity > 1.0);
+    let ids = vec![1; 80];
+    assert!(evaluator.perplexity(&ids, None, 80, None, |_| {}).unwrap_err().to_string().contains("64"));
+}
