@@ -9,8 +9,6 @@ use super::op::{Flow, Op};
 
 /// Lanes of a warp.
 pub const LANES: usize = 32;
-/// Lanes handled together: one 256-bit vector of `u32`.
-const CHUNK: usize = 8;
 
 /// What a register slot holds of one lane.
 pub trait Store: Copy + Default {
@@ -134,32 +132,49 @@ impl Cx<'_> {
     }
 }
 
-/// Applies `f` to each lane: `body` computes a chunk of 8 lanes from its index; masked lanes keep their value.
-///
-/// # Safety
-/// As [`Cx::set`].
-#[inline(always)]
-unsafe fn chunks<D: Lane>(cx: &mut Cx<'_>, d: u32, mask: u32, f: impl Fn(usize) -> [D::In; CHUNK]) -> Flow {
-    // SAFETY: a register is four chunks long.
-    unsafe {
-        let d = cx.reg::<D::In>(d).cast::<[D::In; CHUNK]>();
-        if cx.dense(mask) {
-            for k in 0..LANES / CHUNK {
-                *d.add(k) = f(k);
-            }
-        } else {
-            for k in 0..LANES / CHUNK {
-                let (new, old) = (f(k), *d.add(k));
-                let bits = mask >> (k * CHUNK);
-                let mut out = old;
-                for i in 0..CHUNK {
-                    out[i] = new[i].blend(D::In::spread(bits >> i & 1), old[i]);
-                }
-                *d.add(k) = out;
-            }
-        }
-    }
-    Flow::Next
+/// A function of one lane. A trait and not a closure, because only a method can be `#[inline(always)]`: it has to become
+/// part of the handler to be compiled with the handler's CPU features.
+pub trait Unary {
+    /// Source.
+    type A: Lane;
+    /// Result.
+    type D: Lane;
+    /// The function.
+    fn f(&self, a: Self::A) -> Self::D;
+}
+
+/// A function of two values of a lane.
+pub trait Binary {
+    /// First source.
+    type A: Lane;
+    /// Second source.
+    type B: Lane;
+    /// Result.
+    type D: Lane;
+    /// The function.
+    fn f(&self, a: Self::A, b: Self::B) -> Self::D;
+}
+
+/// A function of three values of a lane.
+pub trait Ternary {
+    /// First source.
+    type A: Lane;
+    /// Second source.
+    type B: Lane;
+    /// Third source.
+    type C: Lane;
+    /// Result.
+    type D: Lane;
+    /// The function.
+    fn f(&self, a: Self::A, b: Self::B, c: Self::C) -> Self::D;
+}
+
+/// A predicate of one value of a lane.
+pub trait Test {
+    /// Source.
+    type A: Lane;
+    /// The predicate.
+    fn f(&self, a: Self::A) -> bool;
 }
 
 /// `d = f(a)` in every lane.
@@ -167,19 +182,17 @@ unsafe fn chunks<D: Lane>(cx: &mut Cx<'_>, d: u32, mask: u32, f: impl Fn(usize) 
 /// # Safety
 /// As [`super::op::Handler`].
 #[inline(always)]
-pub unsafe fn unary<A: Lane, D: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A) -> D) -> Flow {
+pub unsafe fn unary<F: Unary>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: F) -> Flow {
     // SAFETY: the operands are registers of these types by lowering.
     unsafe {
-        let a = cx.reg::<A::In>(op.a).cast::<[A::In; CHUNK]>();
-        chunks::<D>(cx, op.d, mask, |k| {
-            let a = *a.add(k);
-            let mut r = [D::In::default(); CHUNK];
-            for i in 0..CHUNK {
-                r[i] = f(A::get(a[i])).put();
-            }
-            r
-        })
+        let a = &*cx.reg::<<F::A as Lane>::In>(op.a);
+        let mut out = [<F::D as Lane>::In::default(); LANES];
+        for l in 0..LANES {
+            out[l] = f.f(F::A::get(a[l])).put();
+        }
+        cx.set(op.d, mask, &out);
     }
+    Flow::Next
 }
 
 /// `d = f(a, b)` in every lane.
@@ -187,20 +200,18 @@ pub unsafe fn unary<A: Lane, D: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: im
 /// # Safety
 /// As [`super::op::Handler`].
 #[inline(always)]
-pub unsafe fn binary<A: Lane, B: Lane, D: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A, B) -> D) -> Flow {
+pub unsafe fn binary<F: Binary>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: F) -> Flow {
     // SAFETY: the operands are registers of these types by lowering.
     unsafe {
-        let a = cx.reg::<A::In>(op.a).cast::<[A::In; CHUNK]>();
-        let b = cx.reg::<B::In>(op.b).cast::<[B::In; CHUNK]>();
-        chunks::<D>(cx, op.d, mask, |k| {
-            let (a, b) = (*a.add(k), *b.add(k));
-            let mut r = [D::In::default(); CHUNK];
-            for i in 0..CHUNK {
-                r[i] = f(A::get(a[i]), B::get(b[i])).put();
-            }
-            r
-        })
+        let a = &*cx.reg::<<F::A as Lane>::In>(op.a);
+        let b = &*cx.reg::<<F::B as Lane>::In>(op.b);
+        let mut out = [<F::D as Lane>::In::default(); LANES];
+        for l in 0..LANES {
+            out[l] = f.f(F::A::get(a[l]), F::B::get(b[l])).put();
+        }
+        cx.set(op.d, mask, &out);
     }
+    Flow::Next
 }
 
 /// `d = f(a, b, c)` in every lane.
@@ -208,47 +219,17 @@ pub unsafe fn binary<A: Lane, B: Lane, D: Lane>(cx: &mut Cx<'_>, op: &Op, mask: 
 /// # Safety
 /// As [`super::op::Handler`].
 #[inline(always)]
-pub unsafe fn ternary<A: Lane, B: Lane, C: Lane, D: Lane>(
-    cx: &mut Cx<'_>,
-    op: &Op,
-    mask: u32,
-    f: impl Fn(A, B, C) -> D,
-) -> Flow {
+pub unsafe fn ternary<F: Ternary>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: F) -> Flow {
     // SAFETY: the operands are registers of these types by lowering.
     unsafe {
-        let a = cx.reg::<A::In>(op.a).cast::<[A::In; CHUNK]>();
-        let b = cx.reg::<B::In>(op.b).cast::<[B::In; CHUNK]>();
-        let c = cx.reg::<C::In>(op.c).cast::<[C::In; CHUNK]>();
-        chunks::<D>(cx, op.d, mask, |k| {
-            let (a, b, c) = (*a.add(k), *b.add(k), *c.add(k));
-            let mut r = [D::In::default(); CHUNK];
-            for i in 0..CHUNK {
-                r[i] = f(A::get(a[i]), B::get(b[i]), C::get(c[i])).put();
-            }
-            r
-        })
-    }
-}
-
-/// A predicate from each lane: `d = f(a, b)`.
-///
-/// # Safety
-/// As [`super::op::Handler`].
-#[inline(always)]
-pub unsafe fn compare<A: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A, A) -> bool) -> Flow {
-    // SAFETY: the operands are registers of these types by lowering.
-    unsafe {
-        let a = &*cx.reg::<A::In>(op.a);
-        let b = &*cx.reg::<A::In>(op.b);
-        let mut bits = 0u32;
-        for k in 0..LANES / CHUNK {
-            let mut chunk = [0u32; CHUNK];
-            for i in 0..CHUNK {
-                chunk[i] = u32::from(f(A::get(a[k * CHUNK + i]), A::get(b[k * CHUNK + i]))) << i;
-            }
-            bits |= chunk.iter().fold(0, |x, y| x | y) << (k * CHUNK);
+        let a = &*cx.reg::<<F::A as Lane>::In>(op.a);
+        let b = &*cx.reg::<<F::B as Lane>::In>(op.b);
+        let c = &*cx.reg::<<F::C as Lane>::In>(op.c);
+        let mut out = [<F::D as Lane>::In::default(); LANES];
+        for l in 0..LANES {
+            out[l] = f.f(F::A::get(a[l]), F::B::get(b[l]), F::C::get(c[l])).put();
         }
-        cx.set_pred(op.d, mask, bits);
+        cx.set(op.d, mask, &out);
     }
     Flow::Next
 }
@@ -258,15 +239,15 @@ pub unsafe fn compare<A: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A
 /// # Safety
 /// As [`super::op::Handler`].
 #[inline(always)]
-pub unsafe fn test<A: Lane>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: impl Fn(A) -> bool) -> Flow {
+pub unsafe fn test<F: Test>(cx: &mut Cx<'_>, op: &Op, mask: u32, f: F) -> Flow {
     // SAFETY: the operand is a register of this type by lowering.
     unsafe {
-        let a = &*cx.reg::<A::In>(op.a);
-        let mut bits = 0u32;
-        for (l, x) in a.iter().enumerate() {
-            bits |= u32::from(f(A::get(*x))) << l;
+        let a = &*cx.reg::<<F::A as Lane>::In>(op.a);
+        let mut bits = [0u32; LANES];
+        for l in 0..LANES {
+            bits[l] = u32::from(f.f(F::A::get(a[l]))) << l;
         }
-        cx.set_pred(op.d, mask, bits);
+        cx.set_pred(op.d, mask, bits.iter().fold(0, |x, y| x | y));
     }
     Flow::Next
 }

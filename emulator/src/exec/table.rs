@@ -75,6 +75,13 @@ macro_rules! rounded {
 
 /// Defines `body`, the handler's code, to be compiled once portably and once for vectors.
 macro_rules! body {
+    ({ raw (|$cx:ident, $op:ident $(: &Op)?, $mask:ident| $e:expr) }) => {
+        #[inline(always)]
+        unsafe fn body($cx: &mut Cx<'_>, $op: &Op, $mask: u32) -> Flow {
+            // SAFETY: the caller keeps the contract of `Handler`; lowering gives operands of these types.
+            unsafe { $e }
+        }
+    };
     ({ raw $path:expr }) => {
         #[inline(always)]
         unsafe fn body(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
@@ -83,38 +90,49 @@ macro_rules! body {
         }
     };
     ({ ($a:ident: $ta:ty) -> bool $e:block }) => {
-        body!(lane::test, ($a: $ta) -> bool $e, |a| f(a));
-    };
-    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty) -> bool $e:block }) => {
-        body!(lane::compare, ($a: $ta, $b: $tb) -> bool $e, |a, b| f(a, b));
-    };
-    ({ ($a:ident: $ta:ty) -> $r:ty $e:block }) => {
-        body!(lane::unary, ($a: $ta) -> $r $e, |a| f(a));
-    };
-    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty) -> $r:ty $e:block }) => {
-        body!(lane::binary, ($a: $ta, $b: $tb) -> $r $e, |a, b| f(a, b));
-    };
-    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty, $c:ident: $tc:ty) -> $r:ty $e:block }) => {
-        body!(lane::ternary, ($a: $ta, $b: $tb, $c: $tc) -> $r $e, |a, b, c| f(a, b, c));
-    };
-    ({ ($a:ident: $ta:ty; $imm:ident) -> $r:ty $e:block }) => {
-        body!(lane::unary, ($a: $ta, $imm: i64) -> $r $e, imm, |a| f(a, imm));
-    };
-    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty; $imm:ident) -> $r:ty $e:block }) => {
-        body!(lane::binary, ($a: $ta, $b: $tb, $imm: i64) -> $r $e, imm, |a, b| f(a, b, imm));
-    };
-    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty, $c:ident: $tc:ty; $imm:ident) -> $r:ty $e:block }) => {
-        body!(lane::ternary, ($a: $ta, $b: $tb, $c: $tc, $imm: i64) -> $r $e, imm, |a, b, c| f(a, b, c, imm));
-    };
-    ($shape:path, ($($x:ident: $t:ty),*) -> $r:ty $e:block, $($imm:ident,)? |$($y:ident),*| $call:expr) => {
-        #[inline(always)]
-        fn f($($x: $t),*) -> $r $e
-        #[inline(always)]
-        unsafe fn body(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-            $(let $imm = op.imm;)?
-            // SAFETY: the caller keeps the contract of `Handler`; lowering gives operands of these types.
-            unsafe { $shape(cx, op, mask, |$($y),*| $call) }
+        struct L;
+        impl lane::Test for L {
+            type A = $ta;
+            #[inline(always)]
+            fn f(&self, $a: $ta) -> bool $e
         }
+        body!({ raw (|cx, op, mask| lane::test(cx, op, mask, L)) });
+    };
+    ({ ($a:ident: $ta:ty $(; $imm:ident)?) -> $r:ty $e:block }) => {
+        body!(@fn unary Unary { A = $ta, D = $r } ($a: $ta) -> $r $e, $($imm)?);
+    };
+    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty $(; $imm:ident)?) -> $r:ty $e:block }) => {
+        body!(@fn binary Binary { A = $ta, B = $tb, D = $r } ($a: $ta, $b: $tb) -> $r $e, $($imm)?);
+    };
+    ({ ($a:ident: $ta:ty, $b:ident: $tb:ty, $c:ident: $tc:ty $(; $imm:ident)?) -> $r:ty $e:block }) => {
+        body!(@fn ternary Ternary { A = $ta, B = $tb, C = $tc, D = $r }
+            ($a: $ta, $b: $tb, $c: $tc) -> $r $e, $($imm)?);
+    };
+    (@fn $shape:ident $t:ident { $($n:ident = $ty:ty),* } ($($x:ident: $tx:ty),*) -> $r:ty $e:block,) => {
+        struct L;
+        impl lane::$t for L {
+            $(type $n = $ty;)*
+            #[inline(always)]
+            fn f(&self, $($x: $tx),*) -> $r $e
+        }
+        body!({ raw (|cx, op, mask| lane::$shape(cx, op, mask, L)) });
+    };
+    (@fn $shape:ident $t:ident { $($n:ident = $ty:ty),* } ($($x:ident: $tx:ty),*) -> $r:ty $e:block, $imm:ident) => {
+        struct L(i64);
+        impl lane::$t for L {
+            $(type $n = $ty;)*
+            #[inline(always)]
+            fn f(&self, $($x: $tx),*) -> $r {
+                let $imm = self.0;
+                $e
+            }
+        }
+        // The usual immediates as constants, so that their loops have no branches.
+        body!({ raw (|cx, op: &Op, mask| match op.imm {
+            0 => lane::$shape(cx, op, mask, L(0)),
+            1 => lane::$shape(cx, op, mask, L(1)),
+            imm => lane::$shape(cx, op, mask, L(imm)),
+        }) });
     };
 }
 
@@ -262,7 +280,7 @@ Integer {
     ShfLWrap { (a: u32, b: u32, n: u32) -> u32 { bits::shf_l::<true>(a, b, n) } }
     ShfRClamp { (a: u32, b: u32, n: u32) -> u32 { bits::shf_r::<false>(a, b, n) } }
     ShfRWrap { (a: u32, b: u32, n: u32) -> u32 { bits::shf_r::<true>(a, b, n) } }
-    Prmt { (a: u32, b: u32, c: u32) -> u32 { bits::prmt(a, b, c) } }
+    Prmt { raw special::permute }
     PrmtMode { (a: u32, b: u32, c: u32; imm) -> u32 { bits::prmt(a, b, special::prmt_mode(imm).selector(c)) } }
     BfeU32 { (a: u32, b: u32, c: u32) -> u32 { bits::bfe_u32(a, b, c) } }
     BfeS32 { (a: i32, b: u32, c: u32) -> i32 { bits::bfe_s32(a, b, c) } }
@@ -320,16 +338,14 @@ Half {
     HMaxBf16 { (a: u16, b: u16; imm) -> u16 { special::hmax::<Bf16>(a, b, imm) } }
     HNeg { (a: u16; imm) -> u16 { if imm != 0 { packed::neg::<F16, true>(a) } else { packed::neg::<F16, false>(a) } } }
     HAbs { (a: u16; imm) -> u16 { if imm != 0 { packed::abs::<F16, true>(a) } else { packed::abs::<F16, false>(a) } } }
-    HAddF16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hadd::<F16>(a, b, imm)) } }
-    HAddBf16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hadd::<Bf16>(a, b, imm)) } }
-    HSubF16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hsub::<F16>(a, b, imm)) } }
-    HSubBf16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hsub::<Bf16>(a, b, imm)) } }
-    HMulF16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hmul::<F16>(a, b, imm)) } }
-    HMulBf16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hmul::<Bf16>(a, b, imm)) } }
-    HFmaF16x2 { (a: u32, b: u32, c: u32; imm) -> u32 {
-        packed::map3(a, b, c, |a, b, c| special::hfma::<F16>(a, b, c, imm)) } }
-    HFmaBf16x2 { (a: u32, b: u32, c: u32; imm) -> u32 {
-        packed::map3(a, b, c, |a, b, c| special::hfma::<Bf16>(a, b, c, imm)) } }
+    HAddF16x2 { raw special::packed_add::<F16> }
+    HAddBf16x2 { raw special::packed_add::<Bf16> }
+    HSubF16x2 { raw special::packed_sub::<F16> }
+    HSubBf16x2 { raw special::packed_sub::<Bf16> }
+    HMulF16x2 { raw special::packed_mul::<F16> }
+    HMulBf16x2 { raw special::packed_mul::<Bf16> }
+    HFmaF16x2 { raw special::packed_fma::<F16> }
+    HFmaBf16x2 { raw special::packed_fma::<Bf16> }
     HMinF16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hmin::<F16>(a, b, imm)) } }
     HMinBf16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hmin::<Bf16>(a, b, imm)) } }
     HMaxF16x2 { (a: u32, b: u32; imm) -> u32 { packed::map2(a, b, |a, b| special::hmax::<F16>(a, b, imm)) } }

@@ -511,24 +511,20 @@ pub fn sectors(mask: u32, _size: usize, at: &Pointers) -> u64 {
 /// accesses summed over the half and quarter warps that the hardware serves one after the other.
 #[inline(never)]
 pub fn wavefronts(mask: u32, size: usize, at: &Pointers) -> u64 {
-    let words = size.div_ceil(4);
-    let group = LANES / words;
+    // An access is aligned to its size, so it takes one slot of as many banks as it is words wide.
+    let shift = size.max(4).trailing_zeros();
+    let slots = 128usize >> shift;
     let mut passes = 0;
-    for g in 0..words {
-        let lanes_here = mask & ((((1u64 << group) - 1) as u32) << (g * group));
-        let mut in_bank = [0u8; 32];
-        let mut first = [usize::MAX; 32];
-        for l in lanes(lanes_here) {
-            for w in 0..words {
-                let word = (at[l] >> 2) + w;
-                let bank = word & 31;
-                if first[bank] != word {
-                    first[bank] = word;
-                    in_bank[bank] += 1;
-                }
-            }
+    for phase in at.chunks(slots).enumerate().map(|(i, lanes)| (mask >> (i * slots), lanes)) {
+        let (mut conflicts, mut last) = ([0u8; LANES], [usize::MAX; LANES]);
+        for (l, at) in phase.1.iter().enumerate() {
+            let unit = at >> shift;
+            let slot = unit & (slots - 1);
+            let new = phase.0 >> l & 1 != 0 && last[slot] != unit;
+            conflicts[slot] += u8::from(new);
+            last[slot] = if new { unit } else { last[slot] };
         }
-        passes += u64::from(in_bank.iter().copied().max().unwrap_or(0));
+        passes += u64::from(conflicts.iter().copied().max().unwrap_or(0));
     }
     passes.max(1)
 }

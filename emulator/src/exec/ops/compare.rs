@@ -1,6 +1,6 @@
 //! Comparisons, selections and predicate logic.
 use crate::exec::cx::Cx;
-use crate::exec::lane::{LANES, Lane, Store, compare, test};
+use crate::exec::lane::{LANES, Lane, Store};
 use crate::exec::op::{Flow, Op};
 use crate::num::float::{self, Class};
 use crate::num::half::Half;
@@ -12,23 +12,44 @@ pub const OPERATORS: [&str; 18] = [
     "eq", "ne", "lt", "le", "gt", "ge", "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan", "lo", "ls", "hi", "hs",
 ];
 
+/// Sets the predicate `d` from a comparison in every lane.
+macro_rules! compare {
+    ($cx:ident, $op:ident, $mask:ident, $t:ty, |$a:ident, $b:ident| $e:expr) => {{
+        let (x, y) = (&*$cx.reg::<<$t>::In>($op.a), &*$cx.reg::<<$t>::In>($op.b));
+        let mut bits = [0u32; LANES];
+        for l in 0..LANES {
+            let ($a, $b) = (<$t>::get(x[l]), <$t>::get(y[l]));
+            bits[l] = u32::from($e) << l;
+        }
+        $cx.set_pred($op.d, $mask, bits.iter().fold(0, |x, y| x | y));
+    }};
+}
+
 /// `setp` of integers (operators 0 to 5).
 ///
 /// # Safety
 /// As [`crate::exec::op::Handler`].
 #[inline(always)]
 pub unsafe fn integer<T: Lane + Ord>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-    // SAFETY: passed on.
+    // SAFETY: registers of these kinds by lowering.
     unsafe {
         match op.imm {
-            0 => compare::<T>(cx, op, mask, |a, b| a == b),
-            1 => compare::<T>(cx, op, mask, |a, b| a != b),
-            2 => compare::<T>(cx, op, mask, |a, b| a < b),
-            3 => compare::<T>(cx, op, mask, |a, b| a <= b),
-            4 => compare::<T>(cx, op, mask, |a, b| a > b),
-            _ => compare::<T>(cx, op, mask, |a, b| a >= b),
+            0 => compare!(cx, op, mask, T, |a, b| a == b),
+            1 => compare!(cx, op, mask, T, |a, b| a != b),
+            2 => compare!(cx, op, mask, T, |a, b| a < b),
+            3 => compare!(cx, op, mask, T, |a, b| a <= b),
+            4 => compare!(cx, op, mask, T, |a, b| a > b),
+            _ => compare!(cx, op, mask, T, |a, b| a >= b),
         }
     }
+    Flow::Next
+}
+
+/// Is one of the two no number? A NaN is the value that does not equal itself.
+#[inline(always)]
+#[allow(clippy::eq_op, reason = "that is the test")]
+fn unordered<T: PartialEq>(a: T, b: T) -> bool {
+    (a != a) | (b != b)
 }
 
 /// `setp` of floats (operators 0 to 13).
@@ -37,27 +58,26 @@ pub unsafe fn integer<T: Lane + Ord>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flo
 /// As [`crate::exec::op::Handler`].
 #[inline(always)]
 pub unsafe fn float<T: Lane + PartialOrd>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-    // A NaN is the value that does not equal itself.
-    let nan = |a: T, b: T| (a != a) | (b != b);
-    // SAFETY: passed on.
+    // SAFETY: registers of these kinds by lowering.
     unsafe {
         match op.imm {
-            0 => compare::<T>(cx, op, mask, |a, b| a == b),
-            1 => compare::<T>(cx, op, mask, |a, b| !nan(a, b) & (a != b)),
-            2 => compare::<T>(cx, op, mask, |a, b| a < b),
-            3 => compare::<T>(cx, op, mask, |a, b| a <= b),
-            4 => compare::<T>(cx, op, mask, |a, b| a > b),
-            5 => compare::<T>(cx, op, mask, |a, b| a >= b),
-            6 => compare::<T>(cx, op, mask, |a, b| nan(a, b) | (a == b)),
-            7 => compare::<T>(cx, op, mask, |a, b| a != b),
-            8 => compare::<T>(cx, op, mask, |a, b| nan(a, b) | (a < b)),
-            9 => compare::<T>(cx, op, mask, |a, b| nan(a, b) | (a <= b)),
-            10 => compare::<T>(cx, op, mask, |a, b| nan(a, b) | (a > b)),
-            11 => compare::<T>(cx, op, mask, |a, b| nan(a, b) | (a >= b)),
-            12 => compare::<T>(cx, op, mask, |a, b| !nan(a, b)),
-            _ => compare::<T>(cx, op, mask, nan),
+            0 => compare!(cx, op, mask, T, |a, b| a == b),
+            1 => compare!(cx, op, mask, T, |a, b| !unordered(a, b) & (a != b)),
+            2 => compare!(cx, op, mask, T, |a, b| a < b),
+            3 => compare!(cx, op, mask, T, |a, b| a <= b),
+            4 => compare!(cx, op, mask, T, |a, b| a > b),
+            5 => compare!(cx, op, mask, T, |a, b| a >= b),
+            6 => compare!(cx, op, mask, T, |a, b| unordered(a, b) | (a == b)),
+            7 => compare!(cx, op, mask, T, |a, b| a != b),
+            8 => compare!(cx, op, mask, T, |a, b| unordered(a, b) | (a < b)),
+            9 => compare!(cx, op, mask, T, |a, b| unordered(a, b) | (a <= b)),
+            10 => compare!(cx, op, mask, T, |a, b| unordered(a, b) | (a > b)),
+            11 => compare!(cx, op, mask, T, |a, b| unordered(a, b) | (a >= b)),
+            12 => compare!(cx, op, mask, T, |a, b| !unordered(a, b)),
+            _ => compare!(cx, op, mask, T, |a, b| unordered(a, b)),
         }
     }
+    Flow::Next
 }
 
 /// An f32 whose subnormals compare as zero.
@@ -119,25 +139,26 @@ fn class(imm: i64) -> Class {
         [imm as usize % CLASSES.len()]
 }
 
-/// `testp.f32`
-///
-/// # Safety
-/// As [`crate::exec::op::Handler`].
-pub unsafe fn class_f32(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-    let class = class(op.imm);
-    // SAFETY: passed on.
-    unsafe { test::<f32>(cx, op, mask, |a| float::testp_f32(class, a)) }
+macro_rules! class_of {
+    ($name:ident, $t:ty, $test:path) => {
+        /// `testp`
+        ///
+        /// # Safety
+        /// As [`crate::exec::op::Handler`].
+        pub unsafe fn $name(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+            let class = class(op.imm);
+            // SAFETY: registers of these kinds by lowering.
+            unsafe {
+                let a = &*cx.reg::<<$t as Lane>::In>(op.a);
+                let bits = (0..LANES).map(|l| u32::from($test(class, <$t>::get(a[l]))) << l);
+                cx.set_pred(op.d, mask, bits.fold(0, |x, y| x | y));
+            }
+            Flow::Next
+        }
+    };
 }
-
-/// `testp.f64`
-///
-/// # Safety
-/// As [`crate::exec::op::Handler`].
-pub unsafe fn class_f64(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-    let class = class(op.imm);
-    // SAFETY: passed on.
-    unsafe { test::<f64>(cx, op, mask, |a| float::testp_f64(class, a)) }
-}
+class_of!(class_f32, f32, float::testp_f32);
+class_of!(class_f64, f64, float::testp_f64);
 
 macro_rules! predicate {
     ($name:ident, |$a:ident, $b:ident| $e:expr) => {

@@ -4,8 +4,8 @@ use crate::exec::lane::{LANES, Lane};
 use crate::exec::op::{Flow, Op};
 use crate::exec::ops::access::WINDOW;
 use crate::num::fp8::{self, Fp8};
-use crate::num::half::Half;
-use crate::num::{Rn, Rz, bits, float, int, packed};
+use crate::num::half::{Bf16, F16, Half};
+use crate::num::{Lanes, Rn, Rz, bits, float, int, lanes as lanes_of, packed};
 
 /// Bits of the immediate of half-precision operations.
 pub mod flag {
@@ -52,6 +52,84 @@ pub fn hfma<H: Half>(a: u16, b: u16, c: u16, imm: i64) -> u16 {
         4 => packed::fma::<H, false, false, true>(a, b, c),
         _ => packed::fma::<H, true, false, true>(a, b, c),
     }
+}
+
+/// A half format with whole-register arithmetic.
+pub trait Packed: Half {
+    /// `fma.rn` of packed pairs.
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes;
+}
+
+impl Packed for F16 {
+    #[inline(always)]
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+        lanes_of::fma_f16x2(a, b, c)
+    }
+}
+
+impl Packed for Bf16 {
+    #[inline(always)]
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+        lanes_of::fma_bf16x2(a, b, c)
+    }
+}
+
+/// `fma` of packed pairs, with the immediate's `.ftz`, `.sat` and `.relu`.
+///
+/// # Safety
+/// As [`crate::exec::op::Handler`].
+#[inline(always)]
+pub unsafe fn packed_fma<H: Packed>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+    // SAFETY: 32-bit registers by lowering.
+    unsafe {
+        let (a, b, c) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b), &*cx.reg::<u32>(op.c));
+        let out = match op.imm {
+            0 => H::fma(a, b, c),
+            imm => std::array::from_fn(|l| packed::map3(a[l], b[l], c[l], |a, b, c| hfma::<H>(a, b, c, imm))),
+        };
+        cx.set(op.d, mask, &out);
+    }
+    Flow::Next
+}
+
+macro_rules! packed_binary {
+    ($name:ident, $scalar:ident, |$a:ident, $b:ident, $one:ident| $fma:expr) => {
+        /// The operation on packed pairs, with the immediate's `.ftz` and `.sat`.
+        ///
+        /// # Safety
+        /// As [`crate::exec::op::Handler`].
+        #[inline(always)]
+        pub unsafe fn $name<H: Packed>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+            // SAFETY: 32-bit registers by lowering.
+            unsafe {
+                let ($a, $b) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b));
+                let $one = &[u32::from(H::ONE) << 16 | u32::from(H::ONE); LANES];
+                let out = match op.imm {
+                    0 => $fma,
+                    imm => std::array::from_fn(|l| packed::map2($a[l], $b[l], |a, b| $scalar::<H>(a, b, imm))),
+                };
+                cx.set(op.d, mask, &out);
+            }
+            Flow::Next
+        }
+    };
+}
+packed_binary!(packed_add, hadd, |a, b, one| H::fma(a, one, b));
+packed_binary!(packed_sub, hsub, |a, b, one| H::fma(b, &one.map(|x| x ^ 0x8000_8000), a));
+packed_binary!(packed_mul, hmul, |a, b, _one| H::fma(a, b, &[0x8000_8000; LANES]));
+
+/// `prmt` in index mode.
+///
+/// # Safety
+/// As [`crate::exec::op::Handler`].
+#[inline(always)]
+pub unsafe fn permute(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+    // SAFETY: 32-bit registers by lowering.
+    unsafe {
+        let out = lanes_of::prmt(&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b), &*cx.reg::<u32>(op.c));
+        cx.set(op.d, mask, &out);
+    }
+    Flow::Next
 }
 
 macro_rules! half_min_max {
