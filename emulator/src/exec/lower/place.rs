@@ -69,7 +69,14 @@ impl Set {
         self.0[i / 64] |= 1 << (i % 64);
     }
     fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        (0..self.0.len() * 64).filter(|&i| self.has(i))
+        self.0.iter().enumerate().flat_map(|(w, word)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let i = rest.trailing_zeros();
+                rest &= rest.wrapping_sub(1);
+                (i < 64).then_some(w * 64 + i as usize)
+            })
+        })
     }
 }
 
