@@ -189,8 +189,7 @@ fn graphs_built_by_hand_follow_their_edges() {
     let mut value = 3u32;
     let mut params = [(&raw mut address).cast::<c_void>(), (&raw mut value).cast()];
     let mut kernel = sys::CUDA_KERNEL_NODE_PARAMS {
-        // SAFETY: the handle is live as long as `function`.
-        func: unsafe { function.cu_function() },
+        func: function.cu_function(),
         gridDimX: 1,
         gridDimY: 1,
         gridDimZ: 1,
