@@ -281,9 +281,13 @@ fn a_captured_graph_runs_when_launched() {
     stream.synchronize().unwrap();
     assert_eq!(to.now(), [0; 32], "capture runs nothing");
     graph.upload().unwrap();
+    kvick_emulator::driver::set_copy_delay(Duration::from_secs(60));
     for value in [1, 2] {
+        let before = to.now();
         from.write(value);
         graph.launch().unwrap();
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(to.now(), before, "its copies with pinned memory come late too");
         stream.synchronize().unwrap();
         let mut expected = [value; 32];
         expected[16..].fill(0xee);

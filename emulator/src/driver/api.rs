@@ -43,3 +43,15 @@ pub fn guard(name: &str, body: impl FnOnce() -> CuResult) -> u32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_an_error_code() {
+        assert_eq!(guard("test", || panic!("inside a driver function, on purpose")), CuError::UNKNOWN.0);
+        assert_eq!(guard("test", || Err(CuError::NOT_FOUND)), 500);
+        assert_eq!(guard("test", || Ok(())), 0);
+    }
+}

@@ -95,3 +95,23 @@ fn fill(library: *mut c_void) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The way for systems that forbid files in memory.
+    #[test]
+    fn a_temporary_file_serves_too_and_is_removed() {
+        let library = load_from_temporary_file().unwrap();
+        assert_eq!(fill(library), Ok(()));
+        // SAFETY: an open library and a C string.
+        let function = unsafe { libc::dlsym(library, c"cuTexObjectCreate".as_ptr()) };
+        // SAFETY: a function of the filled table that uses no argument.
+        let code = unsafe { std::mem::transmute::<*mut c_void, extern "C" fn() -> u32>(function) }();
+        assert_eq!(code, 801, "CUDA_ERROR_NOT_SUPPORTED");
+        let left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+        let name = format!("kvick-forwarder-{}.so", std::process::id());
+        assert!(left.into_iter().all(|entry| entry.file_name() != name.as_str()));
+    }
+}

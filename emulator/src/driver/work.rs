@@ -99,10 +99,14 @@ unsafe impl Send for UserData {}
 unsafe impl Sync for UserData {}
 
 impl Work {
-    /// An asynchronous copy with pinned host memory: it may be held back.
+    /// An asynchronous copy with pinned host memory, alone or in a graph: it may be held back.
     pub fn is_pinned_copy(&self) -> bool {
         let pinned = |place: &Place| matches!(place, Place::Host { pinned: true, .. });
-        matches!(self, Work::Copy(copy) if pinned(&copy.src) || pinned(&copy.dst))
+        match self {
+            Work::Copy(copy) => pinned(&copy.src) || pinned(&copy.dst),
+            Work::Graph(nodes) => nodes.iter().any(Work::is_pinned_copy),
+            _ => false,
+        }
     }
 
     /// Does the work, or nothing but its signals after a fault.

@@ -70,6 +70,7 @@ api! {
     }
 
     fn cuCtxSetCurrent(context: Handle) {
+        Driver::get()?;
         if context != 0 {
             named(context)?;
         }
