@@ -10,6 +10,10 @@ pub mod disk;
 pub mod fault;
 pub mod host;
 pub mod record;
+#[cfg(feature = "kv-redis")]
+pub mod redis;
+#[cfg(feature = "kv-s3")]
+pub mod s3;
 pub mod stack;
 
 pub use clock::{Clock, RealClock, VirtualClock};

@@ -1,0 +1,173 @@
+//! The Redis tier against a real server: sharing, refusals, a full server, one that dies and one that hangs.
+//!
+//! Needs `redis-server` (or `valkey-server`) on PATH; `KVICK_KILLS=N` sets how often the server is killed (20).
+#[path = "common/pages.rs"]
+mod pages;
+
+use kvick::kv::tier::redis::{RedisStore, Timeouts};
+use kvick::kv::tier::{RealClock, Store, StoreError, Tiers};
+use pages::{fingerprint, hits, keep, page};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const QUICK: Timeouts = Timeouts { connect: Duration::from_millis(300), answer: Duration::from_millis(400) };
+
+struct Server {
+    child: Child,
+    port: u16,
+    _dir: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    fn start(port: u16, extra: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let spawn = |program: &str| {
+            let mut command = Command::new(program);
+            command.args([
+                "--bind",
+                "127.0.0.1",
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--port",
+                &port.to_string(),
+                "--dir",
+            ]);
+            command.arg(dir.path()).args(extra).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+        };
+        let child = spawn("redis-server").or_else(|_| spawn("valkey-server"));
+        let child = child.expect("redis-server is needed for this test (Debian: apt-get install redis-server)");
+        let server = Server { child, port, _dir: dir };
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(start.elapsed() < Duration::from_secs(20), "redis-server does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/", self.port)
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn engine(url: &str, model: &str) -> Tiers {
+    let mut tiers = Tiers::new(fingerprint(model), None, Arc::new(RealClock::default()));
+    tiers.push(Box::new(RedisStore::open(url, &fingerprint(model), QUICK).unwrap()));
+    tiers
+}
+
+#[test]
+fn engines_share_pages_and_models_do_not() {
+    let server = Server::start(free_port(), &[]);
+    let (a, b, other) = (engine(&server.url(), "m"), engine(&server.url(), "m"), engine(&server.url(), "n"));
+    assert_eq!(keep(&a, fingerprint("m"), 0..150), 150);
+    assert_eq!(hits(&b, fingerprint("m"), 0..150), 150, "more than two batches, from another engine");
+    assert_eq!(hits(&other, fingerprint("n"), 0..10), 0);
+    let (meta, _) = page(fingerprint("m"), 3);
+    let name = kvick::kv::tier::RecordKey { key: meta.key, half: meta.half };
+    assert_eq!(b.locate(&[name]), [Some(0)]);
+    b.remove(&[name]);
+    assert_eq!(a.locate(&[name]), [None]);
+}
+
+#[test]
+fn a_wrong_password_is_told_without_it() {
+    let server = Server::start(free_port(), &["--requirepass", "right-secret"]);
+    let cases = [
+        (format!("redis://:wrong-secret@127.0.0.1:{}/", server.port), "password"),
+        (server.url(), "password"),
+        ("redis://:wrong-secret@127.0.0.1:1/".into(), "cannot be reached"),
+        ("http://:wrong-secret@x".into(), "redis://"),
+    ];
+    for (url, says) in cases {
+        let message = RedisStore::open(&url, &fingerprint("m"), QUICK).err().unwrap().to_string();
+        assert!(message.contains(says) && message.contains("--kv-tier redis="), "{message}");
+        assert!(!message.contains("secret"), "a credential in {message}");
+    }
+    let good = format!("redis://:right-secret@127.0.0.1:{}/", server.port);
+    assert_eq!(keep(&engine(&good, "m"), fingerprint("m"), 0..2), 2);
+}
+
+#[test]
+fn a_full_server_is_full_and_not_broken() {
+    let server = Server::start(free_port(), &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
+    let store = RedisStore::open(&server.url(), &fingerprint("m"), QUICK).unwrap();
+    let record = vec![7u8; 100_000];
+    let names: Vec<_> = (0..60)
+        .map(|n| kvick::kv::tier::RecordKey { key: page(fingerprint("m"), n).0.key, half: kvick::kv::tier::Half::V })
+        .collect();
+    let items: Vec<_> = names.iter().map(|n| (*n, &record[..])).collect();
+    let done = store.put(&items);
+    assert!(done.iter().any(Result::is_ok) && done.iter().any(|d| matches!(d, Err(StoreError::Full(_)))), "{done:?}");
+    assert!(done.iter().all(|d| !matches!(d, Err(StoreError::Unavailable(_)))), "{done:?}");
+    let got = store.get(&names);
+    for (done, got) in done.iter().zip(got) {
+        assert_eq!(got.unwrap().is_some(), done.is_ok(), "what was taken is there, what was refused is not");
+    }
+}
+
+#[test]
+fn a_server_that_dies_costs_time_and_never_a_wrong_page() {
+    let kills: u32 = std::env::var("KVICK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
+    let port = free_port();
+    let mut server = Some(Server::start(port, &[]));
+    let tiers = engine(&server.as_ref().unwrap().url(), "m");
+    let mut served = 0;
+    for kill in 0..kills {
+        assert!(keep(&tiers, fingerprint("m"), 0..8) > 0 || kill > 0);
+        served += hits(&tiers, fingerprint("m"), 0..8);
+        server.take().unwrap().signal("-9");
+        for _ in 0..8 {
+            assert_eq!(hits(&tiers, fingerprint("m"), 0..8), 0, "kill {kill}: a dead server served");
+        }
+        let asked_while_dead = tiers.counters()[0].left_alone;
+        assert!(asked_while_dead > 0, "the breaker never opened");
+        server = Some(Server::start(port, &[]));
+        // The breaker lets a call through after its pause; the server is empty, so pages are computed and kept again.
+        let start = Instant::now();
+        while keep(&tiers, fingerprint("m"), 0..8) < 8 {
+            assert!(start.elapsed() < Duration::from_secs(60), "kill {kill}: never used again");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(hits(&tiers, fingerprint("m"), 0..8), 8, "kill {kill}");
+    }
+    assert_eq!(served, 8 * kills as usize);
+}
+
+#[test]
+fn a_server_that_hangs_is_left_alone() {
+    let server = Server::start(free_port(), &[]);
+    let tiers = engine(&server.url(), "m");
+    assert_eq!(keep(&tiers, fingerprint("m"), 0..4), 4);
+    server.signal("-STOP");
+    for _ in 0..50 {
+        assert_eq!(hits(&tiers, fingerprint("m"), 0..4), 0);
+    }
+    let counters = &tiers.counters()[0];
+    assert!(counters.left_alone >= 4 * 40, "{counters:?}: most calls must not wait for a timeout");
+    server.signal("-CONT");
+    let start = Instant::now();
+    while hits(&tiers, fingerprint("m"), 0..4) < 4 {
+        assert!(start.elapsed() < Duration::from_secs(60), "never used again");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
