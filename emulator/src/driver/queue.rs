@@ -2,8 +2,8 @@
 //!
 //! Invariants: work is numbered from 1 and done in that order; `completed` never passes `submitted`; a worker thread
 //! exists while there is work, or from the first work until [`Queue::close`]. Copies between the device and pinned
-//! memory, and graphs with such copies, are held back until somebody asks for them (waits or polls) or the copy delay is over: a program that forgot
-//! to synchronise reads old bytes, as it would on a busy GPU.
+//! memory, and graphs with such copies, are held back until somebody asks for them (waits or polls) or the copy delay
+//! is over: a program that forgot to synchronise reads old bytes, as it would on a busy GPU.
 
 use super::state::Driver;
 use super::work::Work;
