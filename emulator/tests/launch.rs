@@ -137,6 +137,22 @@ fn streams_run_on_their_own_unless_an_event_orders_them() {
 }
 
 #[test]
+fn threads_share_the_device() {
+    let worker = |first: u32| {
+        move || {
+            let (_context, stream, module) = device();
+            let function = module.load_function("accumulate").unwrap();
+            let y = stream.clone_htod(&[first]).unwrap();
+            (0..50).for_each(|value| accumulate(&stream, &function, &y, value));
+            stream.clone_dtoh(&y).unwrap()[0]
+        }
+    };
+    let threads: Vec<_> = (0..8).map(|first| std::thread::spawn(worker(first))).collect();
+    let sums: Vec<u32> = threads.into_iter().map(|t| t.join().unwrap()).collect();
+    assert_eq!(sums, (0..8).map(|first| first + 49 * 25).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_graph_of_kernels_is_replayed_and_updated() {
     let (_context, stream, module) = device();
     let function = module.load_function("accumulate").unwrap();
@@ -214,6 +230,9 @@ fn graphs_built_by_hand_follow_their_edges() {
         let mut count = 0;
         sys::cuGraphGetNodes(graph, std::ptr::null_mut(), &mut count).result().unwrap();
         assert_eq!(count, 2);
+        let mut nodes = [std::ptr::null_mut(); 2];
+        sys::cuGraphGetNodes(graph, nodes.as_mut_ptr(), &mut count).result().unwrap();
+        assert_eq!(nodes, [add, set], "a node has one handle");
         sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0).result().unwrap();
         sys::cuGraphLaunch(exec, stream.cu_stream()).result().unwrap();
         assert_eq!(stream.clone_dtoh(&y).unwrap(), [53], "the fill comes first, though it was added last");
@@ -225,6 +244,8 @@ fn graphs_built_by_hand_follow_their_edges() {
         sys::cuGraphAddDependencies_v2(graph, &add, &set, std::ptr::null(), 1).result().unwrap();
         let cyclic = sys::cuGraphInstantiateWithFlags(&mut exec, graph, 0);
         assert_eq!(cyclic, CUresult::CUDA_ERROR_INVALID_VALUE);
+        sys::cuGraphDestroy(graph).result().unwrap();
+        assert_eq!(sys::cuGraphDestroyNode(add), CUresult::CUDA_ERROR_INVALID_HANDLE);
     }
 }
 
@@ -295,6 +316,7 @@ fn a_module_that_is_wrong_says_where() {
     for (from, to, error) in [
         (".target sm_80", ".target sm_90", CUresult::CUDA_ERROR_NO_BINARY_FOR_GPU),
         (".version 8.0", ".version 9.9", CUresult::CUDA_ERROR_UNSUPPORTED_PTX_VERSION),
+        (".maxntid 64, 1, 1", ".reqnctapercluster 2, 1, 1", CUresult::CUDA_ERROR_INVALID_PTX),
     ] {
         let code = context.load_module(Ptx::from_src(PTX.replace(from, to))).err().unwrap();
         assert_eq!(code.0, error, "{to}");

@@ -4,10 +4,13 @@
 //! executable graph is a list of work in an order that fits the dependencies. Among nodes that may run in any order the
 //! one captured last runs first, so that a missing dependency shows.
 
+use super::abi::Handle;
 use super::error::{CuError, CuResult};
+use super::handle::Table;
 use super::queue::Marker;
 use super::state::lock;
 use super::work::Work;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 /// Work and the nodes it comes after.
@@ -21,6 +24,8 @@ pub struct Node {
 #[derive(Default)]
 pub struct Graph {
     nodes: Mutex<Vec<Option<Node>>>,
+    /// Handles given out for its nodes: a node has one.
+    handles: Mutex<HashMap<usize, Handle>>,
 }
 
 /// A node as a handle names it.
@@ -52,7 +57,7 @@ pub enum Mismatch {
 
 impl Graph {
     pub fn from_nodes(nodes: Vec<Node>) -> Graph {
-        Graph { nodes: Mutex::new(nodes.into_iter().map(Some).collect()) }
+        Graph::from_snapshot(nodes.into_iter().map(Some).collect())
     }
 
     /// A copy with the same indices.
@@ -61,7 +66,21 @@ impl Graph {
     }
 
     pub fn from_snapshot(nodes: Vec<Option<Node>>) -> Graph {
-        Graph { nodes: Mutex::new(nodes) }
+        Graph { nodes: Mutex::new(nodes), handles: Mutex::default() }
+    }
+
+    /// The handle of a node.
+    pub fn handle(self: &Arc<Self>, index: usize, table: &Table<NodeRef>) -> Handle {
+        let new = || table.insert(Arc::new(NodeRef { graph: Arc::clone(self), index }));
+        *lock(&self.handles).entry(index).or_insert_with(new)
+    }
+
+    /// Ends all handles of its nodes, as the graph ends.
+    pub fn forget_handles(&self, table: &Table<NodeRef>) {
+        for (_, handle) in lock(&self.handles).drain() {
+            // A destroyed node's handle has ended already.
+            let _ = table.remove(handle);
+        }
     }
 
     /// Adds a node after existing ones.

@@ -3,7 +3,7 @@
 use super::error::{CuError, CuResult};
 use super::state::{Driver, lock};
 use crate::exec::{KernelInfo, Program};
-use crate::ptx;
+use crate::ptx::{self, ast};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -56,6 +56,11 @@ impl Module {
             let log = format!("`.target {}` does not run on compute capability {}", module.target, compute);
             return Err((CuError::NO_BINARY_FOR_GPU, log));
         }
+        if let Some(kernel) = module.functions.iter().find(|f| needs_cluster(f)) {
+            let (name, line) = (&kernel.name, kernel.pos.ptx_line);
+            let log = format!("ptx line {line}: `{name}` needs clusters of blocks, which are not implemented");
+            return Err((CuError::INVALID_PTX, log));
+        }
         let program = Program::load(&module, driver.gpu().memory(), spec).map_err(|errors| {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             (CuError::INVALID_PTX, lines.join("\n"))
@@ -72,6 +77,12 @@ impl Module {
     pub fn names(&self) -> &[String] {
         &self.names
     }
+}
+
+/// Does a kernel ask for clusters of more than one block?
+fn needs_cluster(function: &ast::Function) -> bool {
+    let clusters = |(name, size): &(String, Vec<u32>)| name == ".reqnctapercluster" && size.iter().any(|&n| n > 1);
+    function.directives.iter().any(clusters)
 }
 
 /// 80 of `sm_80` or `sm_90a`.

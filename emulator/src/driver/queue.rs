@@ -5,7 +5,7 @@
 //! memory, and graphs with such copies, are held back until somebody asks for them (waits or polls) or the copy delay
 //! is over: a program that forgot to synchronise reads old bytes, as it would on a busy GPU.
 
-use super::state::Driver;
+use super::state::{Driver, trace};
 use super::work::Work;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -102,7 +102,7 @@ impl Queue {
             if let Err(error) = started {
                 // Without a thread the work is done here and now: late, but in order.
                 drop(state);
-                self.driver.log(&format!("no thread for a stream ({error}); its work runs on the caller's"));
+                trace(&format!("no thread for a stream ({error}); its work runs on the caller's"));
                 self.drain();
                 self.lock().working = false;
                 return Marker { queue: Arc::clone(self), number };

@@ -134,11 +134,6 @@ impl Driver {
         }
     }
 
-    /// A message for whoever debugs a program: shown if `KVICK_EMU_TRACE` is set.
-    pub fn log(&self, message: &str) {
-        trace(message);
-    }
-
     pub fn set_load_log(&self, text: String) {
         *lock(&self.load_log) = text;
     }

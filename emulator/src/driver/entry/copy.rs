@@ -9,6 +9,7 @@ use crate::driver::api::api;
 use crate::driver::capture::check_unsafe_call;
 use crate::driver::context::Context;
 use crate::driver::error::{CuError, CuResult};
+use crate::driver::state::trace;
 use crate::driver::work::{Copy, Place, Work};
 
 /// Up to this size the bytes of ordinary host memory are taken at the call; beyond it the call blocks.
@@ -51,7 +52,7 @@ fn stage(copy: &mut Copy) -> CuResult {
 
 fn check(context: &Context, copy: &Copy) -> CuResult {
     copy.check(context.driver.gpu().memory()).map_err(|error| {
-        context.driver.log(&format!("copy: {error}"));
+        trace(&format!("copy: {error}"));
         CuError::INVALID_VALUE
     })
 }

@@ -4,7 +4,7 @@ use super::context::healthy;
 use crate::driver::abi::{GraphUpdateInfo, Handle, Out};
 use crate::driver::api::api;
 use crate::driver::error::{CuError, CuResult};
-use crate::driver::graph::{Graph, GraphExec, NodeRef};
+use crate::driver::graph::{Graph, GraphExec};
 use crate::driver::state::Driver;
 use crate::driver::work::Work;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ fn list_nodes(graph: Handle, nodes: Out<Handle>, count: Out<usize>, keep: impl F
     if nodes.is_null() {
         return count.set(kept.len());
     }
-    let handle = |&index: &usize| driver.graph_nodes.insert(Arc::new(NodeRef { graph: Arc::clone(&graph), index }));
+    let handle = |&index: &usize| graph.handle(index, &driver.graph_nodes);
     let handles: Vec<Handle> = kept.iter().take(count.get()?).map(handle).collect();
     nodes.set_slice(&handles, handles.len())?;
     count.set(handles.len())
@@ -43,7 +43,9 @@ api! {
     }
 
     fn cuGraphDestroy(graph: Handle) {
-        Driver::get()?.graphs.remove(graph).map(|_| ())
+        let driver = Driver::get()?;
+        driver.graphs.remove(graph)?.forget_handles(&driver.graph_nodes);
+        Ok(())
     }
 
     fn cuGraphClone(clone: Out<Handle>, graph: Handle) {
@@ -97,7 +99,7 @@ api! {
                 Ok(())
             }
             Err((mismatch, index)) => {
-                let node = driver.graph_nodes.insert(Arc::new(NodeRef { graph, index }));
+                let node = graph.handle(index, &driver.graph_nodes);
                 info.set_if_wanted(GraphUpdateInfo { result: mismatch as u32, error_node: node, error_from: 0 });
                 Err(CuError::GRAPH_EXEC_UPDATE_FAILURE)
             }

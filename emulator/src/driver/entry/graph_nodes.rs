@@ -9,7 +9,7 @@ use crate::driver::abi::{
 };
 use crate::driver::api::api;
 use crate::driver::error::{CuError, CuResult};
-use crate::driver::graph::{GraphExec, NodeRef};
+use crate::driver::graph::GraphExec;
 use crate::driver::state::Driver;
 use crate::driver::work::{Fill, HostCall, UserData, Work};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn add(out: Out<Handle>, graph: Handle, after: After, work: Work) -> CuResult {
     let before = after.0.to_vec(after.1)?.into_iter().map(|n| index_in(graph, n)).collect::<CuResult<_>>()?;
     let graph = driver.graphs.get(graph)?;
     let index = graph.add(work, before)?;
-    out.set(driver.graph_nodes.insert(Arc::new(NodeRef { graph, index })))
+    out.set(graph.handle(index, &driver.graph_nodes))
 }
 
 fn kernel(p: &KernelNodeParams) -> CuResult<Work> {
