@@ -8,6 +8,7 @@ mod inspect;
 mod model;
 mod models;
 mod output;
+mod replay;
 mod tokenize;
 
 use clap::{Parser, Subcommand};
@@ -38,6 +39,8 @@ enum Command {
     Pull(models::PullArgs),
     /// List the models that are fetched by name
     Models(models::ListArgs),
+    /// Replay a request trace through the KV cache and its policies
+    Replay(replay::Args),
 }
 
 impl Command {
@@ -50,6 +53,7 @@ impl Command {
             Command::Inspect(args) => inspect::run(args),
             Command::Pull(args) => models::pull(args),
             Command::Models(args) => models::list(args),
+            Command::Replay(args) => replay::run(args),
         }
     }
 }

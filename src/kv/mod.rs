@@ -3,6 +3,7 @@
 //! Usable alone: `--no-default-features --features kv` builds this module without models, kernels or a CUDA compiler.
 //! [`Cache`] is the entry: it hands out [`Lease`]s on pages of its pools and never touches the bytes in them.
 pub mod cache;
+pub mod chart;
 pub mod error;
 pub mod integrity;
 pub mod key;
