@@ -121,11 +121,11 @@ fn lines(out: &mut String, scale: &Scale, rows: &[Row]) {
         }
         ends.push((scale.y(points.last().map_or(0.0, |point| point.1)), *policy, colour));
     }
-    ends.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut free = f64::MAX;
+    ends.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut free = TOP - LABEL;
     for (y, policy, colour) in ends {
-        let y = y.min(free - LABEL);
-        free = y;
+        let y = y.max(free);
+        free = y + LABEL;
         let (x, y) = (WIDTH - RIGHT + 10.0, y + 4.0);
         let _ = writeln!(out, r#"<text x="{x}" y="{y:.1}" fill="{colour}">{policy}</text>"#);
     }
