@@ -5,6 +5,8 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaSlice, CudaStream, DevicePtr, LaunchConfig, PushKernelArg,
 };
 use cudarc::nvrtc::Ptx;
+use proptest::prelude::*;
+use proptest::sample::Index;
 use std::ffi::{CStr, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -324,6 +326,18 @@ fn a_module_that_is_wrong_says_where() {
 }
 
 #[test]
+fn an_empty_kernel_runs() {
+    let (context, stream, _module) = device();
+    let text = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry empty() {}\n";
+    let module = context.load_module(Ptx::from_src(text)).unwrap();
+    let function = module.load_function("empty").unwrap();
+    let config = LaunchConfig { grid_dim: (3, 1, 1), block_dim: (64, 1, 1), shared_mem_bytes: 0 };
+    // SAFETY: it has no parameters and touches nothing.
+    unsafe { stream.launch_builder(&function).launch(config) }.unwrap();
+    stream.synchronize().unwrap();
+}
+
+#[test]
 fn a_function_s_address_can_be_asked_for() {
     let (_context, _stream, _module) = device();
     let mut address = std::ptr::null_mut();
@@ -337,4 +351,37 @@ fn a_function_s_address_can_be_asked_for() {
         sys::cuGetProcAddress_v2(c"cuNothing".as_ptr(), &mut address, 13000, 0, &mut found).result().unwrap();
     }
     assert_eq!(found, sys::CUdriverProcAddressQueryResult::CU_GET_PROC_ADDRESS_SYMBOL_NOT_FOUND);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Damaged PTX is refused with an error of its own, or loads; it never breaks the driver.
+    #[test]
+    fn damaged_modules_do_no_harm(edits in prop::collection::vec((any::<Index>(), 0usize..12, "[ -~]{0,4}"), 1..4)) {
+        let (_context, _stream, _module) = device();
+        let mut text = PTX.to_string();
+        for (at, length, insert) in edits {
+            let start = at.index(text.len());
+            let end = (start + length).min(text.len());
+            text.replace_range(start..end, &insert);
+        }
+        text.push('\0');
+        let mut module = std::ptr::null_mut();
+        let mut log = [0u8; 64];
+        let mut options = [sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER, sys::CUjit_option::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
+        let mut values: [*mut c_void; 2] = [log.as_mut_ptr().cast(), log.len() as *mut c_void];
+        // SAFETY: a NUL-terminated text, and a buffer of the size that is said.
+        let code = unsafe {
+            let image = text.as_ptr().cast();
+            sys::cuModuleLoadDataEx(&mut module, image, 2, options.as_mut_ptr(), values.as_mut_ptr())
+        };
+        prop_assert_ne!(code, CUresult::CUDA_ERROR_UNKNOWN, "{}", text);
+        if code == CUresult::CUDA_SUCCESS {
+            // SAFETY: loaded just now.
+            unsafe { sys::cuModuleUnload(module) }.result().unwrap();
+        } else {
+            prop_assert_ne!(log[0], 0, "no reason is given");
+        }
+    }
 }

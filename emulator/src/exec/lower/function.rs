@@ -169,6 +169,7 @@ impl<'m> Lower<'_, 'm> {
             }
         }
         if order.is_empty() {
+            labels.insert(own_label(0), self.ops.len());
             self.end(if self.f.entry { Code::Exit } else { Code::Ret });
         }
         labels
