@@ -197,3 +197,11 @@ typedef struct {
   uint32_t vocab;
   uint32_t pad;
 } SampleParams;
+
+// page_checksum.cu: out[2 i + half] = sum of that half of pages[i].
+typedef struct {
+  uint64_t data;   // all pages of a group
+  uint64_t pages;  // u32 [N]
+  uint64_t out;    // u64 [N, 2]
+  uint64_t page_bytes;
+} PageChecksumParams;

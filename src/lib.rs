@@ -10,10 +10,12 @@
 //! weights    gguf, safetensors
 //! launch     our kernels through cudarc      cpu   the oracle, same names
 //! device     driver choice, context, buffers (used by launch alone)
-//! backend, params, error, text
+//! backend, params, error, text, quant, checksum
 //! ```
 #[cfg(feature = "engine")]
 pub mod backend;
+#[cfg(feature = "kv")]
+pub mod checksum;
 #[cfg(feature = "engine")]
 pub mod cpu;
 #[cfg(feature = "engine")]

@@ -16,7 +16,8 @@ mod types;
 
 pub use batch::{BatchLimits, Counts, DeviceBatch, GroupBatch, HostBatch, SampleParams, Sections};
 pub use ops::{
-    Activation, Attention, Embed, LinearResidual, NormGateUp, NormLmHead, PostNorm, QkNorm, Qkv, Rope, Sample,
+    Activation, Attention, Embed, LinearResidual, NormGateUp, NormLmHead, PageChecksums, PostNorm, QkNorm, Qkv, Rope,
+    Sample,
 };
 pub use types::{Buffer, DType, DeviceMemory, Float, Fuse, HostWeight, KvGroup, KvLayout, MemoryInfo, Weight};
 
@@ -80,4 +81,7 @@ pub trait Backend: Send + Sync {
 
     /// Draws one token per logits row.
     fn sample(&self, op: &Sample<'_>) -> Result<()>;
+
+    /// Checksums of half pages, before they leave the device.
+    fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()>;
 }

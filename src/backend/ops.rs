@@ -171,3 +171,15 @@ pub struct Sample<'a> {
     /// u32 `[R]`.
     pub out: &'a Buffer,
 }
+
+/// `out[i] = [sum of K, sum of V]` of page `pages[i]` over all layers of the group, by [`crate::checksum::sum`].
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct PageChecksums<'a> {
+    pub kv: &'a KvGroup,
+    /// u32 `[count]`.
+    pub pages: &'a Buffer,
+    pub count: usize,
+    /// u64 `[count, 2]`.
+    pub out: &'a Buffer,
+}

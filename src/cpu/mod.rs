@@ -14,6 +14,7 @@ mod memory;
 mod norm;
 mod norm_gate_up;
 mod norm_lm_head;
+mod page_checksum;
 mod product;
 mod qkv;
 mod sample;
@@ -21,7 +22,7 @@ mod weight;
 
 use crate::backend::{
     Attention, Backend, BatchLimits, Buffer, Embed, Float, Fuse, HostWeight, LinearResidual, MemoryInfo, NormGateUp,
-    NormLmHead, Qkv, Sample, Weight,
+    NormLmHead, PageChecksums, Qkv, Sample, Weight,
 };
 use crate::error::{Error, Result};
 use memory::CpuMemory;
@@ -151,5 +152,9 @@ impl Backend for Cpu {
 
     fn sample(&self, op: &Sample<'_>) -> Result<()> {
         sample::run(op)
+    }
+
+    fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()> {
+        page_checksum::run(op)
     }
 }

@@ -1,5 +1,7 @@
 //! [`Backend`] for [`Cuda`]: memory by the device, operations by one file each.
-use super::{Cuda, Scratch, attention, embed, linear_residual, matrix, norm_gate_up, norm_lm_head, qkv, sample};
+use super::{
+    Cuda, Scratch, attention, embed, linear_residual, matrix, norm_gate_up, norm_lm_head, page_checksum, qkv, sample,
+};
 use crate::backend::*;
 use crate::error::{Error, Result};
 use std::sync::{Arc, PoisonError};
@@ -95,5 +97,9 @@ impl Backend for Cuda {
 
     fn sample(&self, op: &Sample<'_>) -> Result<()> {
         sample::run(self, op)
+    }
+
+    fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()> {
+        page_checksum::run(self, op)
     }
 }

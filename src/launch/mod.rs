@@ -9,6 +9,7 @@ mod linear_residual;
 mod matrix;
 mod norm_gate_up;
 mod norm_lm_head;
+mod page_checksum;
 mod project;
 mod qk_norm;
 mod qkv;
