@@ -20,8 +20,9 @@ pub struct Bound {
 const TABLE: &[(Float, usize, Bound)] = &[
     (Float::F16, 1024, Bound { nmse: 5e-7, of_rms: 3e-3, relative: 2e-3 }),
     (Float::F16, usize::MAX, Bound { nmse: 1e-6, of_rms: 4e-3, relative: 2e-3 }),
-    (Float::BF16, 1024, Bound { nmse: 1e-5, of_rms: 2.4e-2, relative: 1.6e-2 }),
-    (Float::BF16, usize::MAX, Bound { nmse: 1e-5, of_rms: 3.2e-2, relative: 1.6e-2 }),
+    // 1e-5 against exact values; here both sides round.
+    (Float::BF16, 1024, Bound { nmse: 2e-5, of_rms: 2.4e-2, relative: 1.6e-2 }),
+    (Float::BF16, usize::MAX, Bound { nmse: 2e-5, of_rms: 3.2e-2, relative: 1.6e-2 }),
 ];
 
 /// Operations without a product (embedding, copies scaled in f32).

@@ -173,6 +173,9 @@ fn describe(entry: &Function) -> KernelInfo {
         let found = entry.directives.iter().find(|(n, _)| n.trim_start_matches('.') == name);
         found.map(|(_, numbers)| numbers.iter().product::<u32>()).filter(|n| *n > 0)
     };
-    let max_threads = threads("reqntid").or_else(|| threads("maxntid")).unwrap_or(1024).min(1024);
-    KernelInfo { name: entry.name.clone(), params, param_bytes: end, max_threads, ..KernelInfo::default() }
+    let declared = threads("reqntid").or_else(|| threads("maxntid")).map(|n| n.clamp(1, 1024));
+    let max_threads = declared.unwrap_or(1024);
+    // A compiler keeps a kernel with declared threads within the 65536 registers of an SM; `place` counts up to this.
+    let registers = declared.map_or(255, |n| (65536 / n / 8 * 8).min(255));
+    KernelInfo { name: entry.name.clone(), params, param_bytes: end, max_threads, registers, ..KernelInfo::default() }
 }

@@ -25,7 +25,7 @@ pub fn place(b: &Builder<'_>, bodies: Vec<Body>, mut info: KernelInfo) -> Kernel
         entry_inputs = inputs;
     }
     let (offsets, file_bytes) = file.finish(b);
-    info.registers = (registers + 8).clamp(16, 255);
+    info.registers = (registers + 8).max(16).min(info.registers);
     let encoder = Encoder::new(b, &bodies, &offsets);
     let entry = bodies.last().map_or(0, |body| encoder.starts[bodies.len() - 1] + body.labels[&entry_label(b, body)]);
     let constants = b.constants.iter().map(|(value, v)| Constant { offset: offsets[*v as usize], value: *value });
