@@ -72,6 +72,13 @@ impl GgufWriter {
         self
     }
 
+    /// Gives a key another value, or takes it away.
+    pub fn replace(mut self, key: &str, value: Option<Value>) -> Self {
+        self.keys.retain(|(k, _)| k != key);
+        self.keys.extend(value.map(|v| (key.to_string(), v)));
+        self
+    }
+
     /// `shape`: outermost dimension first.
     pub fn tensor(mut self, name: &str, dtype: DType, shape: &[usize], bytes: Vec<u8>) -> Self {
         self.tensors.push((name.into(), dtype, shape.to_vec(), bytes));
