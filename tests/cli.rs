@@ -74,8 +74,8 @@ fn tokenize_knows_text_from_control_tokens() {
     let one = |args: &[&str]| program.model("tokenize", args).json();
     assert_eq!(one(&["ABC", "--json"]), [json!({ "ids": [0, 1, 2] })]);
     assert_eq!(one(&["", "--json"]), [json!({ "ids": [] })]);
-    assert_eq!(one(&["A@B", "--json"]), [json!({ "ids": [0, 1] })], "@ is no character of this vocabulary");
-    assert_eq!(one(&["A@B", "--json", "--special"]), [json!({ "ids": [0, 31, 1] })]);
+    assert_eq!(one(&["A@>B", "--json"]), [json!({ "ids": [0, 1] })], "its characters are not in this vocabulary");
+    assert_eq!(one(&["A@>B", "--json", "--special"]), [json!({ "ids": [0, 26, 1] })]);
     let file = program.write("text", "BA");
     assert_eq!(one(&["--file", file.to_str().unwrap(), "--json"]), [json!({ "ids": [1, 0] })]);
     assert_eq!(program.model("tokenize", &["AB"]).ok(), "       0  \"A\"\n       1  \"B\"\n");
@@ -87,8 +87,8 @@ fn a_chat_goes_through_the_template() {
     let answer = |args: &[&str]| program.model("generate", &[args, &["--max-tokens", "3", "--json"]].concat()).json();
     let chat = answer(&["AB", "--chat"]);
     assert_eq!(chat[0]["prompt_tokens"], 5);
-    assert_eq!(ids(&chat[0]), ids(&answer(&["@AB@Z", "--special"])[0]));
-    assert_eq!(answer(&["A@B", "--chat"])[0]["prompt_tokens"], 5, "the message's own @ is no token");
+    assert_eq!(ids(&chat[0]), ids(&answer(&["@>AB@>Z", "--special"])[0]));
+    assert_eq!(answer(&["A@>B", "--chat"])[0]["prompt_tokens"], 5, "the message's own @> is no token");
 }
 
 #[test]
@@ -181,10 +181,10 @@ fn prompts_that_cannot_be_served_say_why() {
     program.model("generate", &["A", ""]).fails(1, &["prompt 1", "no token"]);
     program.model("generate", &[&long]).fails(1, &["64 tokens", "context of 64"]);
     program.model("generate", &["A", "--context", "0"]).fails(1, &["context"]);
-    program.model("generate", &[&long[..40], "--kv-memory", "4KiB"]).fails(1, &["40 tokens", "--kv-memory"]);
+    program.model("generate", &[&long[..40], "--kv-memory", "2KiB"]).fails(1, &["40 tokens", "--kv-memory"]);
     program.model("generate", &["A", "--kv-memory", "100"]).fails(1, &["--kv-memory", "at least"]);
     program.model("generate", &["A", "--kv-memory", "8000000GB"]).fails(1, &["--kv-memory"]);
-    program.model("generate", &["A", "--temperature", "-1"]).fails(1, &["temperature"]);
+    program.model("generate", &["A", "--temperature=-1"]).fails(1, &["temperature"]);
     program.model("generate", &["A", "--max-tokens", "0"]).fails(1, &["at least one"]);
     program.model("logits", &[""]).fails(1, &["no token"]);
     program.model("logits", &["--ids", "5,32"]).fails(1, &["32", "vocabulary"]);
@@ -274,4 +274,21 @@ fn ctrl_c_is_130_and_what_was_printed_stays() {
     interrupt(&child);
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(130));
+}
+
+#[test]
+fn bench_counts_what_it_measures() {
+    let program = Program::new();
+    let bench = |cache: &str| {
+        let args = ["--prompt-tokens", "20", "--tokens", "3", "--batch", "2", "--kv-cache", cache, "--json"];
+        program.model("bench", &args).json().remove(0)
+    };
+    for (cache, on) in [("on", true), ("off", false)] {
+        let result = bench(cache);
+        assert_eq!((&result["kv_cache"], &result["emulated"]), (&json!(on), &json!(false)));
+        assert!(result["prefill_tokens_per_s"].as_f64().unwrap() > 0.0, "{result}");
+        assert!(result["peak_rss_bytes"].as_u64().unwrap() > 1 << 20, "{result}");
+        assert_eq!(result["launches_per_token"], Json::Null, "cpu launches nothing");
+    }
+    program.model("bench", &["--tokens", "0"]).fails(1, &["nothing to measure"]);
 }

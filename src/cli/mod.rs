@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0, 1 for a job that failed (its reason on stderr), 2 for wrong usage, 130 after Ctrl-C. When stdout is closed
 //! by its reader the program ends quietly with 0. With `--json` stdout has one JSON object, or one a line, and nothing else.
+mod bench;
 mod evaluate;
 mod generate;
 mod inspect;
@@ -35,6 +36,8 @@ enum Command {
     Perplexity(evaluate::PerplexityArgs),
     /// Show what is in a model file and what it needs
     Inspect(inspect::Args),
+    /// Measure the speed and the work of prefill and decode
+    Bench(bench::Args),
     /// Fetch a model into the cache folder
     Pull(models::PullArgs),
     /// List the models that are fetched by name
@@ -51,6 +54,7 @@ impl Command {
             Command::Logits(args) => evaluate::logits(args),
             Command::Perplexity(args) => evaluate::perplexity(args),
             Command::Inspect(args) => inspect::run(args),
+            Command::Bench(args) => bench::run(args),
             Command::Pull(args) => models::pull(args),
             Command::Models(args) => models::list(args),
             Command::Replay(args) => replay::run(args),

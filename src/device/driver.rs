@@ -24,6 +24,11 @@ pub enum Driver {
 /// The driver that the process has settled on: real or not.
 static CHOSEN: Mutex<Option<bool>> = Mutex::new(None);
 
+/// Whether this process uses the emulated GPU.
+pub(super) fn is_emulated() -> bool {
+    *CHOSEN.lock().unwrap_or_else(|e| e.into_inner()) == Some(false)
+}
+
 /// Chooses by `auto`, `cuda:N` or `emulator`. The second value is a line for the user where `auto` took the emulator.
 pub fn select(device: &str) -> Result<(Driver, Option<String>)> {
     let ordinal = match device {

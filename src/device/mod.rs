@@ -7,7 +7,9 @@ mod driver;
 mod gpu;
 mod memory;
 mod modules;
+mod work;
 
 pub use driver::{Driver, select};
 pub use gpu::{Gpu, GpuSpec};
 pub use modules::{Kernel, PTX};
+pub use work::{KernelWork, reset_work, work};

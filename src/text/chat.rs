@@ -30,6 +30,9 @@ pub(super) fn render(tokenizer: &Tokenizer, messages: &[Message]) -> Result<(Str
         Error::Request("this model has no chat template; give the prompt as plain text, without --chat".into())
     })?;
     let texts = messages.iter().flat_map(|m| [m.role.as_str(), m.content.as_str()]);
+    if let Some(spelling) = texts.clone().find_map(|text| tokenizer.control.unbreakable(text)) {
+        return Err(Error::Request(format!("a message contains {spelling:?}, which is a control token of this model")));
+    }
     let mark = Mark::absent_from(texts.chain([template]))?;
     let disarm = |text: &str| tokenizer.control.disarm(text, mark).into_owned();
     let messages: Vec<Message> = messages.iter().map(|m| Message::new(disarm(&m.role), disarm(&m.content))).collect();

@@ -83,6 +83,12 @@ impl Control {
         parts
     }
 
+    /// A control token of one character in `text`: [`Control::disarm`] cannot break it.
+    pub fn unbreakable(&self, text: &str) -> Option<&str> {
+        let mut found = self.finder.find_iter(text).map(|m| self.spellings[m.pattern().as_usize()].as_str());
+        found.find(|spelling| spelling.chars().count() == 1)
+    }
+
     /// Breaks every spelling in `text`, and a beginning of one at its end (where other text may follow), by `mark` after
     /// its first character.
     pub fn disarm<'a>(&self, text: &'a str, mark: Mark) -> Cow<'a, str> {
@@ -177,6 +183,13 @@ mod tests {
             assert_eq!(mark.remove(&marked), hostile);
         }
         assert!(matches!(control.disarm("plain > text", Mark('\u{fdd0}')), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn a_control_token_of_one_character_is_found() {
+        let token = ControlToken { id: 1, lstrip: false, rstrip: false };
+        let control = Control::new([("@".to_string(), token), ("<s>".to_string(), token)]).unwrap();
+        assert_eq!((control.unbreakable("a@b"), control.unbreakable("a<s>b")), (Some("@"), None));
     }
 
     #[test]

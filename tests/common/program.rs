@@ -2,7 +2,7 @@
 use super::gguf::{GgufWriter, Value, tiny_llama};
 use serde_json::Value as Json;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 /// A folder with a tiny model, which every command uses on the device `cpu`.
@@ -18,13 +18,13 @@ pub struct Run {
     pub stderr: String,
 }
 
-const CHAT: &str = "{% for m in messages %}{{ '@' + m.content + '@' }}{% endfor %}Z";
+const CHAT: &str = "{% for m in messages %}{{ '@>' + m.content + '@>' }}{% endfor %}Z";
 
-/// The model of [`Program`]: `@` is its control token.
+/// The model of [`Program`]: `@>` is its control token.
 pub fn tiny(context: u32) -> GgufWriter {
     let mut types = vec![1; 32];
     let mut tokens: Vec<String> = (0..32u8).map(|i| char::from(b'A' + i).to_string()).collect();
-    (tokens[31], types[31]) = ("@".into(), 3);
+    (tokens[26], types[26]) = ("@>".into(), 3);
     tiny_llama(7)
         .replace("llama.context_length", Some(Value::U32(context)))
         .replace("tokenizer.ggml.tokens", Some(Value::Strs(tokens)))
@@ -111,12 +111,4 @@ impl Run {
 pub fn interrupt(child: &std::process::Child) {
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
-}
-
-/// Whether a folder holds nothing but these files.
-pub fn only(folder: &Path, names: &[&str]) -> bool {
-    let mut found: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    found.sort();
-    found == names
 }
