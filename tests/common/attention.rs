@@ -94,6 +94,7 @@ impl Case {
             device.download(&out, self.q.len())
         };
         let first = once();
+        device.backend.upload(&out, 0, &vec![0xff; self.q.len() * 2]).unwrap();
         assert_eq!(once(), first, "{}: a second launch finds the scratch as the first did", device.name);
         first
     }

@@ -62,7 +62,7 @@ pub const MUTANTS: &[Mutant] = &[
     decode("K read as V", "layer + p.kv.half_stride * 2 + 2 * t", "layer + 2 * t"),
     decode("query of the wrong KV head", "kv_head * group + tile", "tile"),
     prefill("diagonal masked", "if (at > own ||", "if (at >= own ||"),
-    prefill("future seen", "if (at > own ||", "if (at > own + 1 ||"),
+    prefill("future seen", "if (at > own ||", "if (at > own + 2 ||"),
     prefill("window one key long", "own - at >= window)", "own - at > window)"),
     prefill("edge tile taken for a whole one", "key + S::kKeys - 1 <= low &&", "key + S::kKeys - 1 <= high &&"),
     prefill("barrier of the loop dropped", "__syncthreads();\n    const bool more", "const bool more"),
@@ -75,14 +75,9 @@ pub const MUTANTS: &[Mutant] = &[
     prefill("unused slots not cleared", "valid = key + row >= tile.first && key + row < tile.end;", "valid = true;"),
     prefill("pages of a tile swapped", "units[row / 8])", "units[row / 8 ^ 1])"),
     prefill("page offsets of the wrong tile", "block.locate(key + 2 * S::kKeys)", "block.locate(key + S::kKeys)"),
-    prefill(
-        "page table read beyond its end",
-        "pages.unit(min(key + threadIdx.x * 8, (tile.end - 1) & ~7u))",
-        "pages.unit(key + threadIdx.x * 8)",
-    ),
     prefill("output not rescaled", "out[i][2 * r + 1] *= factor;", ""),
     prefill("last keys of an edge tile left out", "(high - key) / 16 + 1;", "(high - key) / 16;"),
-    prefill("heads of a group mixed up", "+ at % group) * D", "+ (at + 1) % group) * D"),
+    prefill("query of the wrong KV head", "blockIdx.y * group + at % group", "blockIdx.y + at % group"),
     prefill(
         "shared memory read without the swizzle",
         "v + swizzled<D>(16 * j + row, 2 * i + chunk)",
@@ -99,7 +94,7 @@ pub const MUTANTS: &[Mutant] = &[
     sample("greedy counter not reset", "row, gridDim.x - 1) != gridDim.x - 1", "row, 0xffffffffu) != gridDim.x - 1"),
     sample("penalty of negative logits", ": logits[id] * penalty;", ": logits[id] / penalty;"),
     sample("histogram not cleared", "s.weights[i] = 0;", ""),
-    sample("top-k one short", "before < target && target <= before + own", "before <= target && target < before + own"),
+    sample("last token of the top-k left out", "/ one : target);", "/ one : target - 1);"),
     sample(
         "ties of the cut all kept",
         "const uint32_t keep = cut.keep > ties_before ? cut.keep - ties_before : 0;",
@@ -108,9 +103,5 @@ pub const MUTANTS: &[Mutant] = &[
     sample("low bits of the cut ignored", "shift >= 0; shift", "shift > 0; shift"),
     sample("a round of Philox dropped", "round < 10", "round < 9"),
     sample("min-p ignored", "return p >= min_p ?", "return true ?"),
-    sample(
-        "barrier of the scan dropped",
-        "if (lane == 31) s.warp_sums[warp] = v;\n  __syncthreads();",
-        "if (lane == 31) s.warp_sums[warp] = v;",
-    ),
+    sample("barrier after the search dropped", "__syncthreads();\n  return s.target;", "return s.target;"),
 ];

@@ -43,7 +43,7 @@ fn decode(devices: &[Device]) {
 }
 
 fn prefill(devices: &[Device]) {
-    let seqs = [Seq { new: 75, cached: 0 }, Seq { new: 9, cached: 100 }, Seq { new: 40, cached: 29 }];
+    let seqs = [Seq { new: 75, cached: 0 }, Seq { new: 9, cached: 200 }, Seq { new: 40, cached: 29 }];
     against_oracle(devices, 1, KIND, &seqs);
     against_oracle(devices, 2, Kind { window: Some(33), page_tokens: 8, ..KIND }, &seqs);
     against_oracle(devices, 3, Kind { softcap: Some(2.0), group: 8, page_tokens: 32, ..KIND }, &seqs);
