@@ -81,7 +81,7 @@ pub fn logits(args: LogitsArgs) -> anyhow::Result<()> {
                 kvick::Error::Cancelled
             })
         })
-        .or_else(|e| Err(failed.take().unwrap_or(e.into())))
+        .map_err(|e| failed.take().unwrap_or(e.into()))
 }
 
 fn table_row(tokenizer: &kvick::text::Tokenizer, position: usize, top: &[(u32, f32)], logsumexp: f64) -> String {

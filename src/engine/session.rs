@@ -229,10 +229,7 @@ fn serve<R: Runner>(mut core: Core<R>, requests: &Receiver<Sequence>, stats: &Mu
 impl Stream {
     /// The next event; `None` after the last one.
     pub fn next_event(&mut self) -> Option<Event> {
-        match self.events.recv() {
-            Ok(event) => Some(event),
-            Err(_) => None,
-        }
+        self.events.recv().ok()
     }
 
     /// The next piece of text; `None` at the end, after which [`Stream::completion`] has the result.
