@@ -1,6 +1,7 @@
 //! The state that handlers work on: the running warp, its block and the worker that executes it.
 use super::fault::Cause;
 use super::op::Stop;
+use super::ops::access::Banks;
 use super::ops::copy::AsyncCopies;
 use super::program::Kernel;
 use crate::gpu::{Gpu, KernelCounters};
@@ -30,6 +31,8 @@ pub struct Cx<'g> {
     pub local_len: usize,
     /// Range that the last access of each site hit.
     pub sites: Vec<Range>,
+    /// Bank conflicts of each site's last access.
+    pub banks: Vec<Banks>,
     /// Times each operation was executed.
     pub hits: Vec<u64>,
     /// Lanes that took no part in the counted operations.

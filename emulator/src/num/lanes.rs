@@ -12,7 +12,7 @@ pub fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
     #[cfg(target_arch = "x86_64")]
     if able() {
         // SAFETY: the features were just seen.
-        return unsafe { x86::fma_f16x2(a, b, c) };
+        return unsafe { x86::fma_f16x2(a, b, c).unwrap_or_else(|| x86::fma_f16x2_odd(a, b, c)) };
     }
     each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>))
 }
@@ -48,7 +48,7 @@ fn each(a: &Lanes, b: &Lanes, c: &Lanes, f: impl Fn(u32, u32, u32) -> u32) -> La
 #[cfg(target_arch = "x86_64")]
 #[inline]
 fn able() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c") && is_x86_feature_detected!("fma")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -99,8 +99,44 @@ mod x86 {
         _mm256_cvtps_ph(sum_odd(product, _mm256_cvtph_ps(c)), _MM_FROUND_TO_NEAREST_INT)
     }
 
+    /// Through `f32` with two roundings, which give the same as one unless the first lands halfway between two `f16`.
+    /// `None` if one may have, if a result is subnormal in `f16`, where other bits decide, or not finite.
+    #[target_feature(enable = "avx2,f16c,fma")]
+    pub(super) fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Option<Lanes> {
+        let mut d = [0; 32];
+        let mut doubtful = _mm256_setzero_si256();
+        for i in 0..4 {
+            let (x, y, z) = (load(a, i), load(b, i), load(c, i));
+            let wide = |x: __m128i, y: __m128i, z: __m128i| {
+                _mm256_fmadd_ps(_mm256_cvtph_ps(x), _mm256_cvtph_ps(y), _mm256_cvtph_ps(z))
+            };
+            let low = wide(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y), _mm256_castsi256_si128(z));
+            let high =
+                wide(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1), _mm256_extracti128_si256(z, 1));
+            doubtful = _mm256_or_si256(doubtful, _mm256_or_si256(doubts(low), doubts(high)));
+            let round = |x: __m256| _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+            store(&mut d, i, _mm256_set_m128i(round(high), round(low)));
+        }
+        (_mm256_testz_si256(doubtful, doubtful) == 1).then_some(d)
+    }
+
+    /// Ones where [`fma_f16x2`] cannot be sure: neither zero nor within [2^-14, 2^16), or halfway.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn doubts(x: __m256) -> __m256i {
+        let bits = _mm256_castps_si256(x);
+        let magnitude = _mm256_and_si256(bits, _mm256_set1_epi32(0x7fff_ffff));
+        let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(0x3880_0000), magnitude);
+        let small = _mm256_andnot_si256(_mm256_cmpeq_epi32(magnitude, _mm256_setzero_si256()), below);
+        let large = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x477f_ffff));
+        let cut = _mm256_and_si256(bits, _mm256_set1_epi32(0x1fff));
+        let halfway = _mm256_cmpeq_epi32(cut, _mm256_set1_epi32(0x1000));
+        _mm256_or_si256(_mm256_or_si256(small, large), halfway)
+    }
+
+    /// As [`fma_f16x2`], of any operands.
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+    pub(super) fn fma_f16x2_odd(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
         let mut d = [0; 32];
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
@@ -185,14 +221,28 @@ mod tests {
         })
     }
 
+    fn check_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, seed: u64) {
+        let want = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>));
+        assert_eq!(fma_f16x2(a, b, c), want, "f16x2, seed {seed}");
+    }
+
+    #[test]
+    fn halves_near_one_are_rounded_once() {
+        for start in 0..20_000u64 {
+            let mut seed = start;
+            // Exponents of 2^-7 to 2^8, so that the short way is taken unless a sum is halfway.
+            let [a, b, c] = [(); 3].map(|()| random(&mut seed).map(|x| x & 0x9fff_9fff | 0x2000_2000));
+            check_f16x2(&a, &b, &c, start);
+        }
+    }
+
     #[test]
     fn vector_forms_give_the_bits_of_the_scalar_ones() {
         for start in 0..5000u64 {
             let mut seed = start;
             let (mut a, mut b, mut c) = (random(&mut seed), random(&mut seed), random(&mut seed));
             assert_eq!(prmt(&a, &b, &c), each(&a, &b, &c, bits::prmt), "prmt, seed {start}");
-            let want = each(&a, &b, &c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>));
-            assert_eq!(fma_f16x2(&a, &b, &c), want, "f16x2, seed {start}");
+            check_f16x2(&a, &b, &c, start);
             if start % 2 == 0 {
                 // Near 1.0, where the short way is taken; the last bits make ties.
                 for x in [&mut a, &mut b, &mut c] {

@@ -332,7 +332,7 @@ pub unsafe fn load<S: Space, T: Element, const N: usize>(cx: &mut Cx<'_>, op: &O
     // the destinations are registers of T's width by lowering.
     unsafe {
         let Some(pattern) = locate::<S>(cx, op, (op.a, op.imm), mask, size, &mut at) else { return Flow::Stop };
-        count::<S>(cx, mask, size, pattern, &at, false);
+        count::<S>(cx, op, mask, size, pattern, &at, false);
         match pattern {
             Pattern::Contiguous => {
                 let mut block = std::mem::MaybeUninit::<[[T::Bits; N]; LANES]>::uninit();
@@ -417,7 +417,7 @@ pub unsafe fn store<S: Space, T: Element, const N: usize>(cx: &mut Cx<'_>, op: &
     // SAFETY: as in `load`; sources follow the address in the operand list.
     unsafe {
         let Some(pattern) = locate::<S>(cx, op, (op.a, op.imm), mask, size, &mut at) else { return Flow::Stop };
-        count::<S>(cx, mask, size, pattern, &at, true);
+        count::<S>(cx, op, mask, size, pattern, &at, true);
         let mut s = [std::ptr::null_mut::<[T::In; LANES]>(); N];
         for n in 0..N {
             s[n] = cx.reg(if N < 3 { [op.b, op.c][n] } else { cx.more(op, n + 1) });
@@ -455,7 +455,7 @@ pub unsafe fn store<S: Space, T: Element, const N: usize>(cx: &mut Cx<'_>, op: &
 
 /// Counts an access.
 #[inline(always)]
-pub fn count<S: Space>(cx: &mut Cx<'_>, mask: u32, size: usize, pattern: Pattern, at: &Pointers, write: bool) {
+pub fn count<S: Space>(cx: &mut Cx<'_>, op: &Op, mask: u32, size: usize, pattern: Pattern, at: &Pointers, write: bool) {
     match S::KIND {
         Kind::Local => {}
         Kind::Shared => {
@@ -463,7 +463,7 @@ pub fn count<S: Space>(cx: &mut Cx<'_>, mask: u32, size: usize, pattern: Pattern
             cx.count.shared_wavefronts += match pattern {
                 Pattern::Contiguous => (size as u64).div_ceil(4),
                 Pattern::Uniform => 1,
-                Pattern::Scattered => wavefronts(mask, size, at),
+                Pattern::Scattered => wavefronts(cx, op, mask, size, at),
             };
         }
         Kind::Global => {
@@ -507,20 +507,51 @@ pub fn sectors(mask: u32, _size: usize, at: &Pointers) -> u64 {
     n as u64
 }
 
+/// The bank conflicts of a site's last access, for the next one like it.
+#[derive(Clone)]
+pub struct Banks {
+    mask: u32,
+    /// Addresses relative to the first lane's 128-byte line, of which only differences matter to the banks.
+    places: [u32; LANES],
+    passes: u64,
+}
+
+impl Banks {
+    /// Of no access.
+    pub const NONE: Banks = Banks { mask: 0, places: [0; LANES], passes: 0 };
+}
+
 /// Passes over the 32 banks that the lanes need: the largest number of distinct words in one bank, for 8- and 16-byte
 /// accesses summed over the half and quarter warps that the hardware serves one after the other.
 #[inline(never)]
-pub fn wavefronts(mask: u32, size: usize, at: &Pointers) -> u64 {
+pub fn wavefronts(cx: &mut Cx<'_>, op: &Op, mask: u32, size: usize, at: &Pointers) -> u64 {
+    let line = at[mask.trailing_zeros() as usize & 31] & !127;
+    let known = &mut cx.banks[op.site as usize];
+    let (mut places, mut differ) = ([0; LANES], known.mask ^ mask);
+    for l in 0..LANES {
+        places[l] = (at[l] as u32).wrapping_sub(line as u32);
+        differ |= places[l] ^ known.places[l];
+    }
+    if differ != 0 {
+        *known = Banks { mask, places, passes: passes(mask, size, at) };
+    }
+    known.passes
+}
+
+/// As [`wavefronts`], counted anew.
+#[inline(never)]
+fn passes(mask: u32, size: usize, at: &Pointers) -> u64 {
     // An access is aligned to its size, so it takes one slot of as many banks as it is words wide.
     let shift = size.max(4).trailing_zeros();
     let slots = 128usize >> shift;
     let mut passes = 0;
-    for phase in at.chunks(slots).enumerate().map(|(i, lanes)| (mask >> (i * slots), lanes)) {
+    for (phase, at) in at.chunks(slots).enumerate() {
+        let mask = mask >> (phase * slots);
         let (mut conflicts, mut last) = ([0u8; LANES], [usize::MAX; LANES]);
-        for (l, at) in phase.1.iter().enumerate() {
+        for (l, at) in at.iter().enumerate() {
             let unit = at >> shift;
             let slot = unit & (slots - 1);
-            let new = phase.0 >> l & 1 != 0 && last[slot] != unit;
+            let new = mask >> l & 1 != 0 && last[slot] != unit;
             conflicts[slot] += u8::from(new);
             last[slot] = if new { unit } else { last[slot] };
         }

@@ -123,7 +123,7 @@ pub unsafe fn start(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
             let Some(pattern) = access::locate::<Global>(cx, op, place, reading, size, &mut src) else {
                 return Flow::Stop;
             };
-            access::count::<Global>(cx, reading, size, pattern, &src, false);
+            access::count::<Global>(cx, op, reading, size, pattern, &src, false);
             spread(pattern, size, &mut src);
         }
         cx.copies.open.push(Copy { lanes: mask, dst, src, read, size: size as u8 });

@@ -22,7 +22,7 @@ unsafe fn rows(cx: &mut Cx<'_>, op: &Op, count: usize) -> Option<[usize; LANES]>
         }
     }
     cx.count.shared_accesses += 1;
-    cx.count.shared_wavefronts += access::wavefronts(mask, 16, &at);
+    cx.count.shared_wavefronts += access::wavefronts(cx, op, mask, 16, &at);
     Some(at)
 }
 

@@ -1,5 +1,5 @@
 //! Lane functions and handlers of single instructions that need more than an expression.
-use crate::exec::cx::{Cx, lanes};
+use crate::exec::cx::Cx;
 use crate::exec::lane::{LANES, Lane};
 use crate::exec::op::{Flow, Op};
 use crate::exec::ops::access::WINDOW;
@@ -442,41 +442,53 @@ pub const SPECIAL: [&str; 37] = [
 /// # Safety
 /// As [`crate::exec::op::Handler`].
 pub unsafe fn special_register(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
-    let launch = cx.launch;
-    let [x, y, z] = launch.block;
-    let threads = x * y * z;
-    let mut out = [0u32; LANES];
-    for l in lanes(mask) {
-        let thread = cx.warp as u32 * 32 + l as u32;
-        out[l] = match op.imm {
-            0 => thread % x,
-            1 => thread / x % y,
-            2 => thread / (x * y),
-            3..6 => launch.block[op.imm as usize - 3],
-            6..9 => cx.ctaid[op.imm as usize - 6],
-            9..12 => launch.grid[op.imm as usize - 9],
-            12 => l as u32,
-            13 => cx.warp as u32,
-            14 => threads.div_ceil(32),
-            15 => cx.block_index() as u32 % launch.gpu.spec().sms,
-            16 => launch.gpu.spec().sms,
-            17 => 1 << l,
-            18 => (1 << l) - 1,
-            19 => u32::MAX >> (31 - l),
-            20 => !(u32::MAX >> (31 - l)),
-            21 => u32::MAX << l,
-            22 => launch.dynamic_shared,
-            23 => cx.shared_len as u32,
-            27 | 28 | 29 | 31 => 1,
-            32 => 32,
-            33 => cx.ctaid[0],
-            34 => launch.grid[0],
-            35 => (launch.workspace >> 32) as u32,
-            36 => launch.workspace as u32,
-            _ => 0,
-        };
-    }
+    let out = match op.imm {
+        0..=2 => thread_index(cx, op.imm as usize),
+        12 => std::array::from_fn(|l| l as u32),
+        17 => std::array::from_fn(|l| 1 << l),
+        18 => std::array::from_fn(|l| (1 << l) - 1),
+        19 => std::array::from_fn(|l| u32::MAX >> (31 - l)),
+        20 => std::array::from_fn(|l| !(u32::MAX >> (31 - l))),
+        21 => std::array::from_fn(|l| u32::MAX << l),
+        number => [uniform(cx, number); LANES],
+    };
     // SAFETY: a 32-bit register by lowering.
     unsafe { cx.set(op.d, mask, &out) };
     Flow::Next
+}
+
+/// `%tid` in one dimension.
+fn thread_index(cx: &Cx<'_>, dimension: usize) -> [u32; LANES] {
+    let [x, y, z] = cx.launch.block;
+    let first = cx.warp as u32 * 32;
+    if y * z == 1 {
+        return std::array::from_fn(|l| if dimension == 0 { first + l as u32 } else { 0 });
+    }
+    std::array::from_fn(|l| {
+        let thread = first + l as u32;
+        [thread % x, thread / x % y, thread / (x * y)][dimension]
+    })
+}
+
+/// A special register that is the same in all lanes.
+fn uniform(cx: &Cx<'_>, number: i64) -> u32 {
+    let launch = cx.launch;
+    match number {
+        3..=5 => launch.block[number as usize - 3],
+        6..=8 => cx.ctaid[number as usize - 6],
+        9..=11 => launch.grid[number as usize - 9],
+        13 => cx.warp as u32,
+        14 => launch.block.iter().product::<u32>().div_ceil(32),
+        15 => cx.block_index() as u32 % launch.gpu.spec().sms,
+        16 => launch.gpu.spec().sms,
+        22 => launch.dynamic_shared,
+        23 => cx.shared_len as u32,
+        27 | 28 | 29 | 31 => 1,
+        32 => 32,
+        33 => cx.ctaid[0],
+        34 => launch.grid[0],
+        35 => (launch.workspace >> 32) as u32,
+        36 => launch.workspace as u32,
+        _ => 0,
+    }
 }

@@ -5,6 +5,7 @@ use crate::exec::class::Class;
 use crate::exec::cx::{Cx, LaunchState};
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::op::Stop;
+use crate::exec::ops::access::Banks;
 use crate::exec::ops::copy::AsyncCopies;
 use crate::exec::program::{Kernel, Program};
 use crate::exec::{KernelInfo, Launch};
@@ -263,6 +264,7 @@ fn context<'g>(state: &'g LaunchState<'g>) -> Cx<'g> {
         local: std::ptr::null_mut(),
         local_len: 0,
         sites: vec![Range { base: 0, size: 0, host: 0 }; state.kernel.sites.max(1)],
+        banks: vec![Banks::NONE; state.kernel.sites.max(1)],
         hits: vec![0; state.kernel.code.len()],
         idle_lanes: 0,
         count: KernelCounters::default(),
