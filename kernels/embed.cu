@@ -12,9 +12,9 @@ __device__ __forceinline__ void embed(const EmbedParams& p) {
   const uint32_t row = __ldg(pointer<const uint32_t>(p.tokens) + blockIdx.y);
   const uint32_t tile = i / 4, t = i % 4;
   const bool odd = row & 1;
-  const typename W::Reader reader(p.table, row % 16 / 2 * 4 + t);
+  const typename W::Reader reader(p.table, row % 16 / 2 * 4 + t, row / 16 * across + tile);
   typename W::Raw raw;
-  raw.load(reader, row / 16 * across + tile);
+  raw.load(reader, 0);
   float* out = pointer<float>(p.out) + uint64_t(blockIdx.y) * p.cols;
 #pragma unroll
   for (int s = 0; s < 4; ++s) {

@@ -43,21 +43,25 @@ __device__ __forceinline__ void load_stage(const GemmParams& p, uint32_t stage, 
 // acc += weights of one column tile times its x.
 template <class F, class W, class S>
 __device__ __forceinline__ void multiply_tile(const typename W::Raw (&raw)[S::kM], uint32_t x, float (&acc)[S::kM][S::kN][4]) {
+  Fragments<F, W> weights[S::kM];
+#pragma unroll
+  for (int m = 0; m < S::kM; ++m) weights[m].prepare(raw[m]);
 #pragma unroll
   for (int s = 0; s < 4; ++s) {
     uint32_t a[S::kM][4];
 #pragma unroll
-    for (int m = 0; m < S::kM; ++m) fragments<F, W>(raw[m], s, a[m]);
-#pragma unroll
-    for (int n = 0; n < S::kN; n += 2) {
+    for (int m = 0; m < S::kM; ++m) weights[m].step(raw[m], s, a[m]);
+    const uint32_t x_step = x ^ (s << 5);
+    unroll<S::kN / 2>([&](auto pair) {
+      constexpr int n = 2 * pair;
       uint32_t b[4];
-      ldmatrix_x4(b, (x ^ (s << 5)) + n * 1024);
+      ldmatrix_x4_at<n * 1024>(b, x_step);
 #pragma unroll
       for (int m = 0; m < S::kM; ++m) {
         mma_16x8x16<F>(acc[m][n], a[m][0], a[m][1], a[m][2], a[m][3], b[0], b[1]);
         mma_16x8x16<F>(acc[m][n + 1], a[m][0], a[m][1], a[m][2], a[m][3], b[2], b[3]);
       }
-    }
+    });
   }
 }
 
@@ -103,15 +107,15 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
   const uint32_t first_token = blockIdx.y * S::kTokens;
   const uint32_t stages = shared_address(shared);
 
-  const typename W::Reader reader(p.part, lane);
+  // Tile-rows beyond the matrix repeat the last one; their sums are dropped.
+  const auto tile_row = [&](uint32_t m) { return min((blockIdx.x * S::kDown + down) * S::kM + m, tile_rows - 1); };
+  typename W::Reader reader(p.part, lane, tile_row(0) * across + split);
+  uint32_t to_row[S::kM];  // tiles from the first tile-row to the m-th
   typename W::Raw raw[S::kM], next[S::kM];
-  uint32_t tile[S::kM];
 #pragma unroll
   for (int m = 0; m < S::kM; ++m) {
-    // Tile-rows beyond the matrix repeat the last one; their sums are dropped.
-    const uint32_t tile_row = min((blockIdx.x * S::kDown + down) * S::kM + m, tile_rows - 1);
-    tile[m] = tile_row * across + split;
-    if (split < across) raw[m].load(reader, tile[m]);
+    to_row[m] = (tile_row(m) - tile_row(0)) * across;
+    if (split < across) raw[m].load(reader, to_row[m]);
   }
 #pragma unroll
   for (int i = 0; i < S::kStages - 1; ++i) {
@@ -132,10 +136,10 @@ __device__ __forceinline__ void gemm(const GemmParams& p) {
     if (ahead < rounds) load_stage<S>(p, stages + free_slot * S::kStageBytes, first_token, ahead);
     copy_async_commit();
     const uint32_t column = round * S::kSplit + split;
+    reader.advance(S::kSplit);
 #pragma unroll
     for (int m = 0; m < S::kM; ++m) {
-      tile[m] += S::kSplit;
-      if (column + S::kSplit < across) next[m].load(reader, tile[m]);
+      if (column + S::kSplit < across) next[m].load(reader, to_row[m]);
     }
     if (column < across) multiply_tile<F, W, S>(raw, stages + slot * S::kStageBytes + x_lane, acc);
 #pragma unroll

@@ -2,7 +2,7 @@
 // brings: gemv<F, type, epilogue>
 //
 // A block owns tiles_per_block tile-rows (16 outputs each). It normalises all T rows of x once, into shared memory, while
-// its first weights are already on their way. Each warp then takes every warps-th tile of a tile-row; the parts of the
+// its first weights are already on their way. Each warp then takes its share of the columns; the parts of the
 // sums meet in shared memory at one barrier, and one warp (another for each tile-row) adds them in order and finishes.
 //
 //   shared: x      [T][cols / 64][8 vectors of 16 bytes], vector v of row t at v ^ (t % 8): no bank conflicts
@@ -88,46 +88,48 @@ __device__ __forceinline__ void gemv_part(const GemvParams& p, uint32_t part) {
   const uint32_t tile_rows = (m.rows + 15) / 16;
   const uint32_t first = (blockIdx.x - p.first_block[part]) * p.tiles_per_block;
   const uint32_t mine = min(p.tiles_per_block, tile_rows - first);
-  const uint32_t unit = W::kPrefetch * warps;  // tiles of one round of the block
+  // This warp's columns: `count` tiles from `begin` on.
+  const uint32_t begin = warp * across / warps;
+  const int count = (warp + 1) * across / warps - begin;
+  constexpr int kAhead = W::kPrefetch;
 
-  const typename W::Reader reader(m, lane);
-  typename W::Raw raw[W::kPrefetch];
-#pragma unroll
-  for (int d = 0; d < W::kPrefetch; ++d) {
-    if (warp + d * warps < across) raw[d].load(reader, first * across + warp + d * warps);
-  }
+  typename W::Reader reader(m, lane, first * across + begin);
+  typename W::Raw raw[kAhead];
+  unroll<kAhead>([&](auto d) {
+    if (d < count) raw[d].load(reader, d);
+  });
   char* x = shared;
   float* sums = reinterpret_cast<float*>(shared + p.rows.tokens * across * 128);
   stage_rows<F>(p, x, sums, across);
 
   // Row of x and vector that this lane addresses for ldmatrix; rows beyond T repeat the last one.
   const uint32_t x_row = min(lane % 8, p.rows.tokens - 1);
-  const uint32_t x_first = shared_address(x_vector(x, across, x_row, lane / 8));
-  const uint32_t x_second = shared_address(x_vector(x, across, x_row, lane / 8 + 4));
+  const uint32_t x_first = pinned(shared_address(x_vector(x, across, x_row, lane / 8)) + begin * 128);
   for (uint32_t tile_row = 0; tile_row < mine; ++tile_row) {
-    const uint32_t here = (first + tile_row) * across;
     float acc[4] = {0, 0, 0, 0};
-    for (uint32_t start = warp; start < across; start += unit) {
-      const bool wraps = start + unit >= across;
-      const uint32_t next_start = wraps ? warp : start + unit;
-      const uint32_t next_here = wraps ? here + across : here;
-      const uint32_t next_end = wraps && tile_row + 1 == mine ? 0 : across;
-#pragma unroll
-      for (int d = 0; d < W::kPrefetch; ++d) {
-        const uint32_t tile = start + d * warps, next = next_start + d * warps;
-        if (tile < across) {
+    uint32_t x_here = x_first;
+    for (int left = count; left > 0; left -= kAhead, x_here += kAhead * 128) {
+      // While these tiles are multiplied, the next ones are loaded: of this tile-row or of the block's next.
+      const bool ends = left <= kAhead;
+      const int next_left = !ends ? left - kAhead : tile_row + 1 < mine ? count : 0;
+      reader.advance(ends ? across - count + left : kAhead);
+      const uint32_t x_there = x_here ^ 64;
+      unroll<kAhead>([&](auto d) {
+        if (d < left) {
           uint32_t b[2][4];
-          ldmatrix_x4(b[0], x_first + tile * 128);
-          ldmatrix_x4(b[1], x_second + tile * 128);
+          ldmatrix_x4_at<d * 128>(b[0], x_here);
+          ldmatrix_x4_at<d * 128>(b[1], x_there);
+          Fragments<F, W> weights;
+          weights.prepare(raw[d]);
 #pragma unroll
           for (int s = 0; s < 4; ++s) {
             uint32_t a[4];
-            fragments<F, W>(raw[d], s, a);
+            weights.step(raw[d], s, a);
             mma_16x8x16<F>(acc, a[0], a[1], a[2], a[3], b[s / 2][s % 2 * 2], b[s / 2][s % 2 * 2 + 1]);
           }
         }
-        if (next < next_end) raw[d].load(reader, next_here + next);
-      }
+        if (d < next_left) raw[d].load(reader, d);
+      });
     }
     float* all = sums + (tile_row & 1) * warps * kWarpSums;
     float* to = all + warp * kWarpSums + (lane % 4) * 2 * kPitch + lane / 4 * 2;

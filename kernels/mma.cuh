@@ -4,7 +4,7 @@
 //   A (16 x 16): a0 = (row g, cols 2t 2t+1), a1 = (row g+8, same), a2 = (row g, cols 2t+8 2t+9), a3 = (row g+8, same)
 //   B (16 x 8):  b0 = (rows 2t 2t+1, col g), b1 = (rows 2t+8 2t+9, col g)
 //   D (16 x 8):  d0 d1 = (row g, cols 2t 2t+1), d2 d3 = (row g+8, same)
-// brings: mma_16x8x16, ldmatrix_x4, ldmatrix_x4_trans, movmatrix_trans, copy_async_16, copy_async_commit, copy_async_wait
+// brings: mma_16x8x16, ldmatrix_x4(_at, _trans), movmatrix_trans, copy_async_16, copy_async_commit, copy_async_wait
 #pragma once
 #include "float.cuh"
 
@@ -35,6 +35,14 @@ __device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], uint32_t address) 
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
+               : "memory");
+}
+// The same at a constant offset.
+template <int kOffset>
+__device__ __forceinline__ void ldmatrix_x4_at(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4+%5];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address), "n"(kOffset)
                : "memory");
 }
 __device__ __forceinline__ void ldmatrix_x4_trans(uint32_t (&r)[4], uint32_t address) {

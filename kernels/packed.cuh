@@ -1,7 +1,29 @@
 // Arithmetic on pairs of the compute type in one register: what dequantisation is made of.
-// brings: lop_and_or, byte_permute, splat, Pairs<F>
+// brings: unroll, pinned, lop_and_or, splat, Pairs<F>
 #pragma once
+#include <utility>
+
 #include "float.cuh"
+
+template <int kValue>
+struct Constant {
+  __device__ constexpr operator int() const { return kValue; }
+};
+template <class Function, int... kIndex>
+__device__ __forceinline__ void unroll_indices(Function f, std::integer_sequence<int, kIndex...>) {
+  (f(Constant<kIndex>()), ...);
+}
+// f(0), ..., f(kCount - 1) with constants, so that they can be offsets within instructions.
+template <int kCount, class Function>
+__device__ __forceinline__ void unroll(Function f) {
+  unroll_indices(f, std::make_integer_sequence<int, kCount>());
+}
+
+// v, of which the compiler forgets how it was made, so that it keeps it instead of making it anew at each use.
+__device__ __forceinline__ uint32_t pinned(uint32_t v) {
+  asm volatile("" : "+r"(v));
+  return v;
+}
 
 // (a & kMask) | c
 template <uint32_t kMask>
@@ -11,18 +33,8 @@ __device__ __forceinline__ uint32_t lop_and_or(uint32_t a, uint32_t c) {
   return d;
 }
 
-template <uint32_t kSelector>
-__device__ __forceinline__ uint32_t byte_permute(uint32_t a, uint32_t b) {
-  uint32_t d;
-  asm("prmt.b32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "n"(kSelector));
-  return d;
-}
-
 // The low or the high half of a pair, twice.
-template <bool kHigh>
-__device__ __forceinline__ uint32_t splat(uint32_t pair) {
-  return byte_permute<kHigh ? 0x3232 : 0x1010>(pair, 0);
-}
+__device__ __forceinline__ uint32_t splat(uint32_t pair, bool high) { return __byte_perm(pair, 0, high ? 0x3232 : 0x1010); }
 
 // An integer below 1 << kMagicBits, OR-ed into a half of kMagic, makes the number kBase + integer.
 template <class F>
@@ -43,6 +55,11 @@ struct Pairs<F16> {
     asm("mul.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
     return d;
   }
+  static __device__ __forceinline__ uint32_t add(uint32_t a, uint32_t b) {
+    uint32_t d;
+    asm("add.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));
+    return d;
+  }
   // v - kOffset, exact for v near it.
   template <int kOffset>
   static __device__ __forceinline__ uint32_t minus(uint32_t v) {
@@ -51,13 +68,6 @@ struct Pairs<F16> {
     uint32_t d;
     asm("sub.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(v), "r"(kHalf << 16 | kHalf));
     return d;
-  }
-  // A pair of f16 in the compute type.
-  static __device__ __forceinline__ uint32_t from_half2(uint32_t pair) { return pair; }
-  // A pair of small integers times the f16 in the low or high half of d.
-  template <bool kHigh>
-  static __device__ __forceinline__ uint32_t times_half(uint32_t v, uint32_t d) {
-    return mul(v, splat<kHigh>(d));
   }
 };
 
@@ -72,21 +82,10 @@ struct Pairs<BF16> {
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
     return d;
   }
-  static __device__ __forceinline__ uint32_t mul(uint32_t a, uint32_t b) { return fma(a, b, 0x80008000); }
   template <int kOffset>
   static __device__ __forceinline__ uint32_t minus(uint32_t v) {
     static_assert(kOffset >= 128 && kOffset < 256, "one binade");
     constexpr uint32_t kHalf = 0xc300 + (kOffset - 128);
     return fma(v, 0x3f803f80, kHalf << 16 | kHalf);
-  }
-  static __device__ __forceinline__ uint32_t from_half2(uint32_t pair) {
-    const float2 f = F16::unpack(pair);
-    return BF16::pack(f.x, f.y);
-  }
-  template <bool kHigh>
-  static __device__ __forceinline__ uint32_t times_half(uint32_t v, uint32_t d) {
-    const float2 f = BF16::unpack(v), s = F16::unpack(d);
-    const float scale = kHigh ? s.y : s.x;
-    return BF16::pack(f.x * scale, f.y * scale);
   }
 };

@@ -8,8 +8,8 @@ use common::rng::Rng;
 use common::tensors::weight;
 use common::tolerance::{EXACT, assert_close, bound};
 use kvick::backend::{
-    Activation, DType, Embed, Float, Fuse, HostWeight, KvGroup, KvLayout, LinearResidual, NormGateUp,
-    NormLmHead, PostNorm, QkNorm, Qkv, Rope,
+    Activation, DType, Embed, Float, Fuse, HostWeight, KvGroup, KvLayout, LinearResidual, NormGateUp, NormLmHead,
+    PostNorm, QkNorm, Qkv, Rope,
 };
 use kvick::error::Error;
 
@@ -247,7 +247,7 @@ impl QkvCase {
         }
     }
 
-    /// Q, and all pages.
+    /// Q, and what was appended, in the order of the pages.
     fn run(&self, device: &Device) -> Vec<Vec<f32>> {
         let Shape { heads, head_dim, .. } = self.shape;
         let (batch, q_elements) = (self.step.load(device), self.step.tokens() * heads * head_dim);
@@ -276,7 +276,8 @@ impl QkvCase {
         let kept = bits.iter().filter(|&&b| b == 0xffff).count();
         let written = 2 * self.step.tokens() * self.layout.kv_heads * head_dim;
         assert_eq!(bits.len() - kept, written, "{} on {}: elements written to pages", self.what, device.name);
-        vec![device.download_floats(&q, q_elements), from_bits(device.float(), &bits)]
+        let appended: Vec<u16> = bits.into_iter().filter(|&b| b != 0xffff).collect();
+        vec![device.download_floats(&q, q_elements), from_bits(device.float(), &appended)]
     }
 }
 
