@@ -6,7 +6,7 @@ use common::batch::{Seq, Shape, Step};
 use common::device::{Device, all, from_bits};
 use common::rng::Rng;
 use common::tensors::weight;
-use common::tolerance::{EXACT, assert_close, bound};
+use common::tolerance::{Bound, EXACT, assert_close, bound, product_bound};
 use kvick::backend::{
     Activation, DType, Embed, Float, Fuse, HostWeight, KvGroup, KvLayout, LinearResidual, NormGateUp, NormLmHead,
     PostNorm, QkNorm, Qkv, Rope,
@@ -43,12 +43,12 @@ fn done(device: &Device, what: &str, result: kvick::Result<()>) {
 }
 
 /// Runs every case on all devices and compares what `run` returns with the oracle's.
-fn compare(devices: &[Device], what: &str, terms: usize, run: impl Fn(&Device) -> Vec<Vec<f32>>) {
+fn compare(devices: &[Device], what: &str, bound: Bound, run: impl Fn(&Device) -> Vec<Vec<f32>>) {
     let expected = run(&devices[0]);
     for device in &devices[1..] {
         for (i, (actual, expected)) in run(device).iter().zip(&expected).enumerate() {
             let what = format!("{} {what}, output {i}", device.name);
-            assert_close(&what, actual, expected, bound(device.float(), terms));
+            assert_close(&what, actual, expected, bound);
         }
     }
 }
@@ -99,7 +99,8 @@ fn linear(devices: &[Device], seed: u64, dtype: DType, tokens: usize) {
     let (x, b) = (rng.normals(tokens * width, 2.0), rng.normals(width, 1.0));
     let norm: Vec<f32> = rng.normals(width, 0.3).iter().map(|w| 1.0 + w).collect();
     let what = format!("seed {seed}: linear_residual {dtype:?} {tokens} x {inputs} -> {width}, {bias}, {post}");
-    compare(devices, &what, inputs, |device| {
+    let bound = product_bound(devices[0].float(), dtype, inputs);
+    compare(devices, &what, bound, |device| {
         let (batch, x) = (step.load(device), device.upload(&x));
         let (b, norm) = (device.upload(&b), device.upload(&norm));
         let op = LinearResidual {
@@ -136,7 +137,8 @@ fn gate_up(devices: &[Device], seed: u64, dtype: DType, tokens: usize) {
     let parts = ["gate", "up"].map(|name| weight(&mut rng, name, dtype, ff, width));
     let (x, norm) = (rng.normals(tokens * width, 30.0), rng.normals(width, 1.5));
     let what = format!("seed {seed}: norm_gate_up {dtype:?} {tokens} x {width} -> {ff}, {activation:?}");
-    compare(devices, &what, width, |device| {
+    let bound = product_bound(devices[0].float(), dtype, width);
+    compare(devices, &what, bound, |device| {
         let (batch, out) = (step.load(device), device.poisoned(tokens * ff * 2));
         let op = NormGateUp {
             batch: &batch,
@@ -173,7 +175,8 @@ fn lm_head(devices: &[Device], seed: u64, dtype: DType, sequences: usize) {
     let matrix = weight(&mut rng, "head", dtype, vocab, width);
     let (x, norm) = (rng.normals(tokens * width, 5.0), rng.normals(width, 1.0));
     let what = format!("seed {seed}: norm_lm_head {dtype:?} {rows} of {tokens} x {width} -> {vocab}, {softcap:?}");
-    compare(devices, &what, width, |device| {
+    let bound = product_bound(devices[0].float(), dtype, width);
+    compare(devices, &what, bound, |device| {
         let (batch, logits) = (step.load(device), device.poisoned(rows * vocab * 4));
         let op = NormLmHead {
             batch: &batch,
@@ -290,7 +293,9 @@ fn qkv() {
             for (j, tokens) in TOKENS.into_iter().enumerate().filter(|(j, _)| (i + j) % 4 == 0) {
                 let seed = 7000 + 100 * i as u64 + j as u64;
                 let case = QkvCase::new(seed, devices[0].float(), dtypes, tokens, (i + j) % 8 == 0);
-                compare(&devices, &case.what.clone(), case.shape.width, |device| case.run(device));
+                let widest = dtypes.into_iter().max_by_key(|d| d.block().0).unwrap();
+                let bound = product_bound(devices[0].float(), widest, case.shape.width);
+                compare(&devices, &case.what, bound, |device| case.run(device));
             }
         }
     }
