@@ -497,8 +497,6 @@ Convert {
     CvtE5m2F32 { (high: f32, low: f32; imm) -> u16 { special::fp8_pack::<fp8::E5m2>(high, low, imm) } }
     CvtE4m3F16x2 { (a: u32; imm) -> u16 { special::fp8_pack_halves::<fp8::E4m3, F16>(a, imm) } }
     CvtE5m2F16x2 { (a: u32; imm) -> u16 { special::fp8_pack_halves::<fp8::E5m2, F16>(a, imm) } }
-    CvtE4m3Bf16x2 { (a: u32; imm) -> u16 { special::fp8_pack_halves::<fp8::E4m3, Bf16>(a, imm) } }
-    CvtE5m2Bf16x2 { (a: u32; imm) -> u16 { special::fp8_pack_halves::<fp8::E5m2, Bf16>(a, imm) } }
     CvtF16x2E4m3 { (a: u16; imm) -> u32 { special::fp8_unpack::<fp8::E4m3>(a, imm) } }
     CvtF16x2E5m2 { (a: u16; imm) -> u32 { special::fp8_unpack::<fp8::E5m2>(a, imm) } }
 }

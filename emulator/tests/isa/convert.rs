@@ -172,14 +172,14 @@ fn floats(all: &mut Vec<Case>, to: Format, from: Format) {
 
 /// Rounding to integral values within a type, and the plain copy with `.ftz` and `.sat`.
 fn integral(all: &mut Vec<Case>, f: Format) {
-    if f == Bf16 {
-        return;
-    }
     let (n, kind) = (f.name(), f.kind());
     for (mode, round) in ROUNDS {
         all.push(general(&format!("cvt.{mode}i.{n}.{n}"), &[kind.reg()], &[kind], move |x| {
             vec![want(f, f.integral(x[0], round))]
         }));
+    }
+    if f == Bf16 {
+        return;
     }
     all.push(general(&format!("cvt.sat.{n}.{n}"), &[kind.reg()], &[kind], move |x| vec![Want::Bits(f.saturate(x[0]))]));
     if f == F32 {

@@ -6,9 +6,11 @@
 //! aliasing the first source, and compares bits. `coverage` checks that no row of the op table is without a case.
 
 mod approx;
+mod atomics;
 mod bits;
 mod compare;
 mod convert;
+mod coverage;
 
 mod float;
 mod half;
@@ -62,4 +64,9 @@ fn comparisons() {
 #[test]
 fn moves_and_packs() {
     run_all(moves::cases());
+}
+
+#[test]
+fn atomic_operations() {
+    run_all(atomics::cases());
 }

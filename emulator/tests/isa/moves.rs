@@ -15,6 +15,7 @@ pub fn cases() -> Vec<Case> {
     }
     packs(&mut all);
     unpacks(&mut all);
+    bytes(&mut all);
     all.push(lines(
         "mov of immediates",
         &[
@@ -44,6 +45,22 @@ fn packs(all: &mut Vec<Case>) {
         &[Kind::I16; 4],
         |x| exact(&[x[0] | x[1] << 16 | x[2] << 32 | x[3] << 48]),
     ));
+}
+
+/// Bytes have registers of their own type.
+fn bytes(all: &mut Vec<Case>) {
+    let text = [
+        ".reg .b8 %b<4>;",
+        "mov.b32 {%b0, %b1, %b2, %b3}, {a0};",
+        "mov.b16 {d0}, {%b3, %b0};",
+        "mov.b32 {d1}, {%b3, %b2, %b1, %b0};",
+        "mov.b16 {%b1, %b2}, {d0};",
+        "mov.b32 {d2}, {%b1, %b1, %b2, %b2};",
+    ];
+    all.push(lines("mov of bytes", &text, &[Reg::B16, Reg::B32, Reg::B32], &[Kind::I32], |x| {
+        let [a, b, c, d] = (x[0] as u32).to_le_bytes().map(u64::from);
+        exact(&[d | a << 8, d | c << 8 | b << 16 | a << 24, d | d << 8 | a << 16 | a << 24])
+    }));
 }
 
 fn unpacks(all: &mut Vec<Case>) {

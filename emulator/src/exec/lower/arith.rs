@@ -179,6 +179,7 @@ pub fn mul(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
     let part = p.take_any(&["lo", "hi", "wide"]);
     let ty = p.ty()?;
     match (ty, part) {
+        (Type::F(_), Some(_)) => return Err(no_form(p)),
         (Type::F(32), _) => {
             let forms = F32Forms { plain: Code::MulF32, ftz: Code::MulFtzF32, round: Code::MulRoundF32 };
             return single(l, p, &forms, mode, args);
@@ -226,7 +227,8 @@ pub fn mad(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
     }
     let ty = p.ty()?;
     match (ty, part) {
-        (Type::F(_), _) => return fused(l, p, ty, mode, args),
+        (Type::F(_), Some(_)) => return Err(no_form(p)),
+        (Type::F(_), None) => return fused(l, p, ty, mode, args),
         (Type::S(32), Some(1)) if p.take("sat") => drop(simple(l, Code::MadHiSatS32, ty, args, 0)?),
         (_, Some(1)) => {
             let t = l.temp(super::function::kind(ty).ok_or_else(|| no_form(p))?);
