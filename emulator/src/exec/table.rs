@@ -655,7 +655,6 @@ Control {
     NanoSleep { raw control::sleep }
     VPrintf { raw host::vprintf }
     AssertFail { raw host::assert_fail }
-    Nop { raw control::nothing }
 }
 Barrier {
     BarSync { raw barrier::block }

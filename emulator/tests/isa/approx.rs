@@ -8,6 +8,8 @@ const NAN: Want = Want::Bits(0x7fff_ffff);
 /// Below this, `.ftz` results are zero.
 const LEAST_NORMAL: f64 = 1.1754943508222875e-38;
 
+/// What a function computes.
+type Function = fn(f64) -> f64;
 /// An error bound: ulps, absolute, relative.
 type Bound = (f64, f64, f64);
 
@@ -77,7 +79,7 @@ fn divisions(all: &mut Vec<Case>) {
 
 /// `f64` results, of which only the upper words count: 2^-20 is one unit of them.
 fn doubles(all: &mut Vec<Case>) {
-    let functions: [(&str, fn(f64) -> f64); 3] = [
+    let functions: [(&str, Function); 3] = [
         ("rcp.approx.ftz.f64", |x| 1.0 / x),
         ("rsqrt.approx.ftz.f64", |x| 1.0 / x.sqrt()),
         ("rsqrt.approx.f64", |x| 1.0 / x.sqrt()),
@@ -96,7 +98,6 @@ fn doubles(all: &mut Vec<Case>) {
 }
 
 fn halves(all: &mut Vec<Case>) {
-    type Function = fn(f64) -> f64;
     let functions: [(&str, Format, Function, bool); 4] = [
         ("ex2.approx", F16, f64::exp2, false),
         ("tanh.approx", F16, f64::tanh, false),

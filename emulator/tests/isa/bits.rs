@@ -137,10 +137,10 @@ fn counts(all: &mut Vec<Case>) {
     all.push(lines("fns.b32", &[line, "fns.b32 {d0}, {a0}, {a1}, {a2};"], &[Reg::B32], &[I32, I32, I32], |x| {
         let (base, offset) = ((x[1] & 31) as i64, i64::from(x[2] as u32 as i32));
         let step = if offset < 0 { -1 } else { 1 };
-        let set = (0..32).map(|i| base + step * i).filter(|i| (0..32).contains(i) && bit(x[0], *i as u64) == 1);
+        let mut set = (0..32).map(|i| base + step * i).filter(|i| (0..32).contains(i) && bit(x[0], *i as u64) == 1);
         let found = match offset {
             0 => (bit(x[0], base as u64) == 1).then_some(base),
-            _ => set.skip(offset.unsigned_abs() as usize - 1).next(),
+            _ => set.nth(offset.unsigned_abs() as usize - 1),
         };
         vec![Want::Bits(found.map_or(0xffff_ffff, |i| i as u64))]
     }));

@@ -103,11 +103,11 @@ fn float_to_int(all: &mut Vec<Case>, to: Int, f: Format) {
 fn int_to_float(all: &mut Vec<Case>, f: Format, from: Int) {
     for (mode, round) in ROUNDS {
         let op = format!("cvt.{mode}.{}.{}", f.name(), from.name);
-        all.push(case(&op, f.kind().reg(), &[kind(from)], move |x| f.from_int(from.value(x[0]), round)));
+        all.push(case(&op, f.kind().reg(), &[kind(from)], move |x| f.of_int(from.value(x[0]), round)));
     }
     if matches!(f, F32 | F16) {
         let op = format!("cvt.rn.sat.{}.{}", f.name(), from.name);
-        all.push(case(&op, f.kind().reg(), &[kind(from)], move |x| f.saturate(f.from_int(from.value(x[0]), NEAREST))));
+        all.push(case(&op, f.kind().reg(), &[kind(from)], move |x| f.saturate(f.of_int(from.value(x[0]), NEAREST))));
     }
 }
 

@@ -162,12 +162,12 @@ impl Case {
         }
         self.instructions(&mut s, "%d0");
         for (i, reg) in self.outputs.iter().enumerate() {
-            let _ = write!(s, "{}st.global.u64 [%rd0+{}], %rd4;\n", to_word(*reg, &format!("%d{i}")), 8 * i);
+            let _ = writeln!(s, "{}st.global.u64 [%rd0+{}], %rd4;", to_word(*reg, &format!("%d{i}")), 8 * i);
         }
         if self.alias {
             self.instructions(&mut s, "%a0");
             let at = 8 * self.outputs.len();
-            let _ = write!(s, "{}st.global.u64 [%rd0+{at}], %rd4;\n", to_word(self.outputs[0], "%a0"));
+            let _ = writeln!(s, "{}st.global.u64 [%rd0+{at}], %rd4;", to_word(self.outputs[0], "%a0"));
         }
         s.push_str("ret;\n}\n");
         s

@@ -190,7 +190,7 @@ impl Format {
     }
 
     /// An integer as a float.
-    pub fn from_int(self, x: i128, round: Round) -> u64 {
+    pub fn of_int(self, x: i128, round: Round) -> u64 {
         with!(self, T => T::from_i128_r(x, round).value.to_bits() as u64)
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Small integers give exact sums in any order, so bits must agree; random values may differ by the rounding of the sum.
 
+#![allow(clippy::needless_range_loop, reason = "lanes and registers are numbered as in PTX's figures")]
+
 use crate::convert::from_fp8;
 use crate::harness::gpu;
 use crate::model::{Bf16, F16};
@@ -129,7 +131,7 @@ fn register(ty: &str, exact: bool, rng: &mut Rng) -> Lanes {
             _ => r & 0xff,
         }
     };
-    std::array::from_fn(|_| (0..per).fold(0, |word, i| word | element(rng) << (32 / per * i) % 32))
+    std::array::from_fn(|_| (0..per).fold(0, |word, i| word | element(rng) << (32 / per * i)))
 }
 
 /// Row and column of element `i` (counted over the registers) of A in a lane, by PTX's figures.

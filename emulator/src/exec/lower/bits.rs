@@ -19,7 +19,8 @@ pub fn logic(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
         "or" => [Code::PredOr, Code::Or32, Code::Or64, Code::Or32],
         "xor" => [Code::PredXor, Code::Xor32, Code::Xor64, Code::Xor32],
         "not" => [Code::PredNot, Code::Not32, Code::Not64, Code::Not32],
-        _ => [Code::Nop, Code::Cnot32, Code::Cnot64, Code::Cnot16],
+        _ if ty == Type::Pred => return Err(format!("{name} is not possible")),
+        _ => [Code::Cnot32, Code::Cnot32, Code::Cnot64, Code::Cnot16],
     };
     let code = row[match ty {
         Type::Pred => 0,
