@@ -211,7 +211,7 @@ impl Gpu {
         };
         let number = |name: &str| var(name).map(|v| v.parse::<usize>().map_err(|_| bad(name, "a number"))).transpose();
         let threads = number("KVICK_EMU_THREADS")?.unwrap_or(0);
-        let memory = number("KVICK_EMU_MEMORY")?.map_or_else(|| available_memory(), |mib| (mib as u64) << 20);
+        let memory = number("KVICK_EMU_MEMORY")?.map_or_else(available_memory, |mib| (mib as u64) << 20);
         Gpu::new(spec, threads, memory)
     }
 

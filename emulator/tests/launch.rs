@@ -94,8 +94,13 @@ fn parameters_from_a_buffer() {
     let mut p = Affine { x: x.device_ptr(&stream).0, y: y.device_ptr(&stream).0, n: 2, scale: 10 };
     let mut size = size_of::<Affine>();
     // CU_LAUNCH_PARAM_BUFFER_POINTER, CU_LAUNCH_PARAM_BUFFER_SIZE, CU_LAUNCH_PARAM_END
-    let mut extra: [*mut c_void; 5] =
-        [1 as *mut c_void, (&raw mut p).cast(), 2 as *mut c_void, (&raw mut size).cast(), std::ptr::null_mut()];
+    let mut extra: [*mut c_void; 5] = [
+        std::ptr::dangling_mut::<c_void>(),
+        (&raw mut p).cast(),
+        2 as *mut c_void,
+        (&raw mut size).cast(),
+        std::ptr::null_mut(),
+    ];
     let (f, s) = (function.cu_function(), stream.cu_stream());
     // SAFETY: the buffer has the parameters' layout.
     unsafe { sys::cuLaunchKernel(f, 1, 1, 1, 32, 1, 1, 0, s, std::ptr::null_mut(), extra.as_mut_ptr()) }

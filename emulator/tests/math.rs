@@ -11,7 +11,7 @@ fn device() -> Device {
 
 /// Runs `kernel` on two arrays.
 fn apply<T: Copy + Default>(d: &Device, kernel: &str, a: &[T], b: &[T]) -> Vec<T> {
-    let out = d.put(&vec![T::default(); N]);
+    let out = d.put(&[T::default(); N]);
     d.must(kernel, 4, 256, &[Arg::Ptr(d.put(a)), Arg::Ptr(d.put(b)), Arg::Ptr(out), Arg::Int(N as i32)]);
     d.get(out, N)
 }

@@ -137,8 +137,11 @@ impl Drop for Machine {
     fn drop(&mut self) {
         // SAFETY: handles made by `new`.
         unsafe {
-            self.streams.iter().skip(1).for_each(|&s| drop(sys::cuStreamDestroy_v2(s)));
-            self.events.iter().for_each(|&e| drop(sys::cuEventDestroy_v2(e)));
+            self.streams
+                .iter()
+                .skip(1)
+                .for_each(|&s| assert_eq!(sys::cuStreamDestroy_v2(s), sys::CUresult::CUDA_SUCCESS));
+            self.events.iter().for_each(|&e| assert_eq!(sys::cuEventDestroy_v2(e), sys::CUresult::CUDA_SUCCESS));
         }
     }
 }

@@ -103,9 +103,9 @@ impl DiskStore {
         if held.bytes + held.foreign + needed > self.budget {
             return Err(StoreError::Full(format!("the disk tier ({})", self.dir.display())));
         }
-        if !held.classes.contains_key(&slot) {
+        if let std::collections::btree_map::Entry::Vacant(e) = held.classes.entry(slot) {
             let class = Class::open(&self.dir, slot).map_err(|e| self.failed(&e))?;
-            held.classes.insert(slot, class);
+            e.insert(class);
         }
         held.sequence += 1;
         let sequence = held.sequence;

@@ -189,7 +189,7 @@ fn load_params(l: &mut Lower<'_, '_>, ty: Type, targets: &[Operand], from: &Oper
     for (i, target) in targets.iter().enumerate() {
         let at = at + i * bytes;
         let limit = super::describe(l.f).param_bytes;
-        if at + bytes > limit || at % bytes != 0 {
+        if at + bytes > limit || !at.is_multiple_of(bytes) {
             return Err(format!("parameter access at {at} of {bytes} bytes, but there are {limit}"));
         }
         let (signed, wide) = (matches!(ty, Type::S(_)), bytes == 8);
