@@ -175,6 +175,10 @@ impl Hazards {
             seconds += alive * (1.0 - chance / 2.0) * self.bins.seconds(bin);
             alive *= 1.0 - chance;
             best = best.max(hits / seconds);
+            // Even if all that are left were asked for at once.
+            if hits + alive <= best * seconds {
+                break;
+            }
         }
         best
     }
