@@ -435,3 +435,23 @@ fn two_dimensional_copies_and_fills() {
     assert_eq!(now[..12], [&data[..4], &word, &word].concat());
     assert_eq!((&now[12..20], &now[20..28]), (&data[12..20], &[word, word].concat()[..]));
 }
+
+/// Freeing memory waits for all work, that of streams which were destroyed while they had some included.
+#[test]
+fn work_of_a_destroyed_stream_still_counts() {
+    let (_guard, context) = device();
+    kvick_emulator::driver::set_copy_delay(Duration::from_millis(50));
+    let stream = context.new_stream().unwrap();
+    let pinned = Pinned::new(&context, &[7; 64]);
+    // SAFETY: freed below, after what was queued for it.
+    unsafe {
+        let mut address = 0;
+        sys::cuMemAlloc_v2(&mut address, 64).result().unwrap();
+        upload(&stream, address, &pinned);
+        drop(stream);
+        sys::cuMemFree_v2(address).result().unwrap();
+    }
+    // Long enough for a copy that nobody waited for to reach memory that is gone.
+    std::thread::sleep(Duration::from_millis(150));
+    context.synchronize().unwrap();
+}

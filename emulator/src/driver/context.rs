@@ -10,7 +10,7 @@ use super::stream::Stream;
 use super::work::Work;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 use std::thread::ThreadId;
 
 /// A context of the one GPU. Memory and modules are the GPU's; streams are the context's.
@@ -24,7 +24,8 @@ pub struct Context {
     legacy: Arc<Stream>,
     /// Default streams of threads that ask for their own (`CU_STREAM_PER_THREAD`).
     per_thread: Mutex<HashMap<ThreadId, Arc<Stream>>>,
-    streams: Mutex<Vec<Weak<Stream>>>,
+    /// Destroyed ones too while they have work: it still counts as the context's.
+    streams: Mutex<Vec<Arc<Stream>>>,
     order: Mutex<()>,
 }
 
@@ -47,9 +48,7 @@ impl Context {
     /// A new stream; `blocking` ones keep order with the legacy stream.
     pub fn create_stream(&self, flags: u32, priority: i32) -> Arc<Stream> {
         let stream = Stream::new(self.driver, false, flags, priority);
-        let mut streams = lock(&self.streams);
-        streams.retain(|s| s.strong_count() > 0);
-        streams.push(Arc::downgrade(&stream));
+        lock(&self.streams).push(Arc::clone(&stream));
         stream
     }
 
@@ -67,7 +66,9 @@ impl Context {
     }
 
     fn live_streams(&self) -> Vec<Arc<Stream>> {
-        lock(&self.streams).iter().filter_map(Weak::upgrade).collect()
+        let mut streams = lock(&self.streams);
+        streams.retain(|s| !s.queue().has_ended());
+        streams.clone()
     }
 
     /// Gives `stream` work, or a node to the graph it is captured into. `None` for a captured node.

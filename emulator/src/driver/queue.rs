@@ -124,6 +124,12 @@ impl Queue {
         self.changed.notify_all();
     }
 
+    /// Closed, and all its work done.
+    pub fn has_ended(&self) -> bool {
+        let state = self.lock();
+        state.closed && state.completed >= state.submitted
+    }
+
     fn work(&self) {
         loop {
             let mut state = self.lock();
