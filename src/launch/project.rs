@@ -71,7 +71,9 @@ fn plan_gemv(p: &Problem, spec: &GpuSpec) -> Option<Gemv> {
     }
     let tile_rows: Vec<usize> = p.rows.iter().map(|r| r.div_ceil(repack::TILE.0)).collect();
     let resident = spec.sms as usize * GEMV_BLOCKS_PER_SM;
-    let tiles_per_block = tile_rows.iter().sum::<usize>().div_ceil(resident).max(1);
+    let tiles = tile_rows.iter().sum::<usize>();
+    // Two blocks an SM, but no block of a single tile-row where one an SM is enough: each normalises x for itself.
+    let tiles_per_block = tiles.div_ceil(resident).max(tiles.div_ceil(spec.sms as usize).min(2)).max(1);
     let mut first_block = [0; MOST_PARTS + 1];
     for i in 0..MOST_PARTS {
         let blocks = tile_rows.get(i).map_or(0, |t| t.div_ceil(tiles_per_block));

@@ -7,27 +7,32 @@ use super::half::{Bf16, F16};
 use super::{Lanes, bits, packed};
 
 /// `fma.rn.f16x2`.
-#[inline]
-pub fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+#[inline(always)]
+pub fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
     #[cfg(target_arch = "x86_64")]
     if able() {
         // SAFETY: the features were just seen.
-        return unsafe { x86::fma_f16x2(a, b, c).unwrap_or_else(|| x86::fma_f16x2_odd(a, b, c)) };
+        unsafe {
+            if !x86::fma_f16x2_exact(a, b, c, d) && !x86::fma_f16x2(a, b, c, d) {
+                x86::fma_f16x2_odd(a, b, c, d);
+            }
+        }
+        return;
     }
-    each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>))
+    *d = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>));
 }
 
 /// `fma.rn.bf16x2`.
-#[inline]
-pub fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+#[inline(always)]
+pub fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
     #[cfg(target_arch = "x86_64")]
     if able() {
         // SAFETY: the features were just seen.
-        if let Some(d) = unsafe { x86::fma_bf16x2(a, b, c) } {
-            return d;
+        if unsafe { x86::fma_bf16x2(a, b, c, d) } {
+            return;
         }
     }
-    each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<Bf16, false, false, false>))
+    *d = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<Bf16, false, false, false>));
 }
 
 /// `prmt.b32` in index mode.
@@ -99,11 +104,37 @@ mod x86 {
         _mm256_cvtps_ph(sum_odd(product, _mm256_cvtph_ps(c)), _MM_FROUND_TO_NEAREST_INT)
     }
 
+    /// Through `f32` where that is exact before the one rounding to `f16`, as it is for codes of a few bits times a scale:
+    /// the product always is, and the sum if nothing is left over. False if something is, or a value is not finite.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    pub(super) fn fma_f16x2_exact(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) -> bool {
+        let mut left = _mm256_setzero_ps();
+        for i in 0..4 {
+            let (x, y, z) = (load(a, i), load(b, i), load(c, i));
+            let mut half = |x: __m128i, y: __m128i, z: __m128i| {
+                let (product, z) = (_mm256_mul_ps(_mm256_cvtph_ps(x), _mm256_cvtph_ps(y)), _mm256_cvtph_ps(z));
+                let sum = _mm256_add_ps(product, z);
+                let z_part = _mm256_sub_ps(sum, product);
+                let product_part = _mm256_sub_ps(sum, z_part);
+                let rest = _mm256_add_ps(_mm256_sub_ps(product, product_part), _mm256_sub_ps(z, z_part));
+                left = _mm256_or_ps(left, rest);
+                _mm256_cvtps_ph(sum, _MM_FROUND_TO_NEAREST_INT)
+            };
+            let low = half(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y), _mm256_castsi256_si128(z));
+            let high =
+                half(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1), _mm256_extracti128_si256(z, 1));
+            store(d, i, _mm256_set_m128i(high, low));
+        }
+        // The rest may be -0; of anything not finite it is NaN.
+        let nothing = _mm256_cmp_ps(left, _mm256_setzero_ps(), _CMP_EQ_OQ);
+        _mm256_movemask_ps(nothing) == 0xff
+    }
+
     /// Through `f32` with two roundings, which give the same as one unless the first lands halfway between two `f16`.
-    /// `None` if one may have, if a result is subnormal in `f16`, where other bits decide, or not finite.
+    /// False if one may have, if a result is subnormal in `f16`, where other bits decide, or not finite.
     #[target_feature(enable = "avx2,f16c,fma")]
-    pub(super) fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Option<Lanes> {
-        let mut d = [0; 32];
+    pub(super) fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) -> bool {
         let mut doubtful = _mm256_setzero_si256();
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
@@ -115,9 +146,9 @@ mod x86 {
                 wide(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1), _mm256_extracti128_si256(z, 1));
             doubtful = _mm256_or_si256(doubtful, _mm256_or_si256(doubts(low), doubts(high)));
             let round = |x: __m256| _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
-            store(&mut d, i, _mm256_set_m128i(round(high), round(low)));
+            store(d, i, _mm256_set_m128i(round(high), round(low)));
         }
-        (_mm256_testz_si256(doubtful, doubtful) == 1).then_some(d)
+        _mm256_testz_si256(doubtful, doubtful) == 1
     }
 
     /// Ones where [`fma_f16x2`] cannot be sure: neither zero nor within [2^-14, 2^16), or halfway.
@@ -136,8 +167,7 @@ mod x86 {
 
     /// As [`fma_f16x2`], of any operands.
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn fma_f16x2_odd(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
-        let mut d = [0; 32];
+    pub(super) fn fma_f16x2_odd(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
             let low = fused_f16(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y), _mm256_castsi256_si128(z));
@@ -146,15 +176,13 @@ mod x86 {
                 _mm256_extracti128_si256(y, 1),
                 _mm256_extracti128_si256(z, 1),
             );
-            store(&mut d, i, _mm256_set_m128i(high, low));
+            store(d, i, _mm256_set_m128i(high, low));
         }
-        d
     }
 
-    /// `None` if a product leaves the range where it is exact in `f32`.
+    /// False if a product leaves the range where it is exact in `f32`.
     #[target_feature(enable = "avx2")]
-    pub(super) fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Option<Lanes> {
-        let mut d = [0; 32];
+    pub(super) fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) -> bool {
         let mut inexact = _mm256_setzero_ps();
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
@@ -164,9 +192,9 @@ mod x86 {
             let (x, y, z) = (_mm256_and_si256(x, upper), _mm256_and_si256(y, upper), _mm256_and_si256(z, upper));
             let (high, bad) = fused_bf16(x, y, z);
             inexact = _mm256_or_ps(inexact, bad);
-            store(&mut d, i, _mm256_or_si256(_mm256_srli_epi32(low, 16), _mm256_and_si256(high, upper)));
+            store(d, i, _mm256_or_si256(_mm256_srli_epi32(low, 16), _mm256_and_si256(high, upper)));
         }
-        (_mm256_movemask_ps(inexact) == 0).then_some(d)
+        _mm256_movemask_ps(inexact) == 0
     }
 
     /// Results in the upper halves of the words, and a mask of the products that are not known to be exact.
@@ -223,7 +251,22 @@ mod tests {
 
     fn check_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, seed: u64) {
         let want = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>));
-        assert_eq!(fma_f16x2(a, b, c), want, "f16x2, seed {seed}");
+        let mut got = [0; 32];
+        fma_f16x2(a, b, c, &mut got);
+        assert_eq!(got, want, "f16x2, seed {seed}");
+    }
+
+    #[test]
+    fn codes_times_a_scale_are_exact_before_they_are_rounded() {
+        for start in 0..5000u64 {
+            let mut seed = start;
+            // Integers of four bits, any scale and minimum, subnormal ones and zeros included.
+            let codes: Lanes = random(&mut seed)
+                .map(|x| packed::map2(x & 0x000f_000f, 0, |x, _| half::f16::from_f32(f32::from(x)).to_bits()));
+            let (scales, minima) =
+                (random(&mut seed).map(|x| x & 0xbbff_bbff), random(&mut seed).map(|x| x & 0xbbff_bbff));
+            check_f16x2(&codes, &scales, &minima, start);
+        }
     }
 
     #[test]
@@ -250,7 +293,9 @@ mod tests {
                 }
             }
             let want = each(&a, &b, &c, |a, b, c| packed::map3(a, b, c, packed::fma::<Bf16, false, false, false>));
-            assert_eq!(fma_bf16x2(&a, &b, &c), want, "bf16x2, seed {start}");
+            let mut got = [0; 32];
+            fma_bf16x2(&a, &b, &c, &mut got);
+            assert_eq!(got, want, "bf16x2, seed {start}");
         }
     }
 }

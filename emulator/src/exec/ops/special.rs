@@ -57,20 +57,20 @@ pub fn hfma<H: Half>(a: u16, b: u16, c: u16, imm: i64) -> u16 {
 /// A half format with whole-register arithmetic.
 pub trait Packed: Half {
     /// `fma.rn` of packed pairs.
-    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes;
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes);
 }
 
 impl Packed for F16 {
     #[inline(always)]
-    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
-        lanes_of::fma_f16x2(a, b, c)
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
+        lanes_of::fma_f16x2(a, b, c, d);
     }
 }
 
 impl Packed for Bf16 {
     #[inline(always)]
-    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
-        lanes_of::fma_bf16x2(a, b, c)
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
+        lanes_of::fma_bf16x2(a, b, c, d);
     }
 }
 
@@ -83,17 +83,18 @@ pub unsafe fn packed_fma<H: Packed>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow
     // SAFETY: 32-bit registers by lowering.
     unsafe {
         let (a, b, c) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b), &*cx.reg::<u32>(op.c));
-        let out = match op.imm {
-            0 => H::fma(a, b, c),
-            imm => std::array::from_fn(|l| packed::map3(a[l], b[l], c[l], |a, b, c| hfma::<H>(a, b, c, imm))),
-        };
+        let mut out = [0; LANES];
+        match op.imm {
+            0 => H::fma(a, b, c, &mut out),
+            imm => out = std::array::from_fn(|l| packed::map3(a[l], b[l], c[l], |a, b, c| hfma::<H>(a, b, c, imm))),
+        }
         cx.set(op.d, mask, &out);
     }
     Flow::Next
 }
 
 macro_rules! packed_binary {
-    ($name:ident, $scalar:ident, |$a:ident, $b:ident, $one:ident| $fma:expr) => {
+    ($name:ident, $scalar:ident, |$a:ident, $b:ident, $one:ident, $out:ident| $fma:expr) => {
         /// The operation on packed pairs, with the immediate's `.ftz` and `.sat`.
         ///
         /// # Safety
@@ -104,19 +105,23 @@ macro_rules! packed_binary {
             unsafe {
                 let ($a, $b) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b));
                 let $one = &[u32::from(H::ONE) << 16 | u32::from(H::ONE); LANES];
-                let out = match op.imm {
-                    0 => $fma,
-                    imm => std::array::from_fn(|l| packed::map2($a[l], $b[l], |a, b| $scalar::<H>(a, b, imm))),
-                };
+                let mut out = [0; LANES];
+                match op.imm {
+                    0 => {
+                        let $out = &mut out;
+                        $fma
+                    }
+                    imm => out = std::array::from_fn(|l| packed::map2($a[l], $b[l], |a, b| $scalar::<H>(a, b, imm))),
+                }
                 cx.set(op.d, mask, &out);
             }
             Flow::Next
         }
     };
 }
-packed_binary!(packed_add, hadd, |a, b, one| H::fma(a, one, b));
-packed_binary!(packed_sub, hsub, |a, b, one| H::fma(b, &one.map(|x| x ^ 0x8000_8000), a));
-packed_binary!(packed_mul, hmul, |a, b, _one| H::fma(a, b, &[0x8000_8000; LANES]));
+packed_binary!(packed_add, hadd, |a, b, one, out| H::fma(a, one, b, out));
+packed_binary!(packed_sub, hsub, |a, b, one, out| H::fma(b, &one.map(|x| x ^ 0x8000_8000), a, out));
+packed_binary!(packed_mul, hmul, |a, b, _one, out| H::fma(a, b, &[0x8000_8000; LANES], out));
 
 /// `prmt` in index mode.
 ///
