@@ -1,7 +1,7 @@
 //! Our CUDA kernels as a [`Backend`](crate::backend::Backend): one file per operation, shapes -> config -> launch.
 //!
 //! A launch file has a pure `plan` (problem and device to a printable config) and the launch. Kernels that convert f32 to
-//! the compute type set a word of device memory when a value does not fit; [`Cuda::finish`] reads it.
+//! the compute type set a word of device memory when a value does not fit; `finish` of the [`Backend`](crate::backend::Backend) reads it.
 mod attention;
 mod backend;
 mod embed;
