@@ -38,7 +38,9 @@ fn every_kernel_assembles_without_spills_or_warnings() {
     let mut jobs = Vec::new();
     for (file, base, hopper) in kvick::device::PTX {
         jobs.extend(BASE_TARGETS.map(|target| (*file, *base, target, format!("{file}_80"))));
-        jobs.push((*file, *hopper, "sm_90a", format!("{file}_90a")));
+        if hopper != base {
+            jobs.push((*file, *hopper, "sm_90a", format!("{file}_90a")));
+        }
     }
     assert!(!jobs.is_empty(), "no kernel was compiled into this program");
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

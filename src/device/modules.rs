@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::sync::{Arc, Mutex};
 
-/// Every entry file of `kernels/`: stem, PTX for compute_80, PTX for compute_90a.
+/// Every entry file of `kernels/`: stem, PTX for compute_80, PTX for compute_90a (the same text where the code is the same).
 pub static PTX: &[(&str, &str, &str)] = include!(concat!(env!("OUT_DIR"), "/ptx.rs"));
 
 /// A loaded kernel.

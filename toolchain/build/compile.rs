@@ -58,16 +58,22 @@ fn stem(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
+/// The table of modules. Code that is the same for both architectures is embedded once: every GPU takes compute_80.
 fn write_index(out: &Path, sources: &[PathBuf]) -> Result<(), String> {
-    let rows: String = sources
-        .iter()
-        .map(|s| {
-            let n = stem(s);
-            format!("    ({n:?}, include_str!(\"{n}.compute_80.ptx\"), include_str!(\"{n}.compute_90a.ptx\")),\n")
-        })
-        .collect();
-    let text = format!("&[\n{rows}]\n");
-    fs::write(out.join("ptx.rs"), text).map_err(|e| format!("{}: {e}", out.display()))
+    let failed = |e: std::io::Error| format!("{}: {e}", out.display());
+    let mut text = String::from("&[\n");
+    for source in sources {
+        let [base, hopper] = ARCHITECTURES.map(|arch| format!("{}.{arch}.ptx", stem(source)));
+        let code = |name: &str| fs::read_to_string(out.join(name)).map(|ptx| without_target(&ptx)).map_err(failed);
+        let hopper = if code(&base)? == code(&hopper)? { &base } else { &hopper };
+        let name = stem(source);
+        text += &format!("    ({name:?}, include_str!({base:?}), include_str!({hopper:?})),\n");
+    }
+    fs::write(out.join("ptx.rs"), text + "]\n").map_err(failed)
+}
+
+fn without_target(ptx: &str) -> String {
+    ptx.lines().filter(|l| !l.starts_with(".target")).map(|l| format!("{l}\n")).collect()
 }
 
 /// One file for one architecture: from the cache, else by nvcc.
