@@ -130,6 +130,17 @@ impl Keys {
             let key = self.full.last().unwrap_or(&self.root).child(page);
             self.full.push(key);
         }
+        self.name_tail();
+    }
+
+    /// Leaves the first `tokens` tokens.
+    pub fn truncate(&mut self, tokens: usize) {
+        self.tokens.truncate(tokens);
+        self.full.truncate(self.tokens.len() / self.page_tokens);
+        self.name_tail();
+    }
+
+    fn name_tail(&mut self) {
         let tail = self.page(self.full.len());
         self.tail = (!tail.is_empty()).then(|| self.full.last().unwrap_or(&self.root).child(tail));
     }
@@ -198,6 +209,11 @@ mod tests {
         assert_eq!(at_once.key(4), at_once.tail());
         assert_eq!(at_once.page(4), &tokens[64..]);
         assert!(at_once.page(5).is_empty());
+        for left in [70, 65, 64, 63, 16, 3, 0] {
+            grown.truncate(left);
+            let expected = Keys::new(root(b"", 0), 16, &tokens[..left]);
+            assert_eq!((grown.full(), grown.tail()), (expected.full(), expected.tail()), "{left} tokens left");
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@
 //! * A node may be evicted from a group when nothing pins it there and, unless the group has a window, no child of it is
 //!   resident there ([`View::evictable`]). Pinning the deepest node of a path thus protects the whole path.
 //! * Only full pages have children.
+//! * A page is *kept* in a group if it may not go even once all that can go before it have gone: it is pinned or, unless the
+//!   group has a window, a page below it is kept. The number of kept pages is known at any time ([`Tree::kept`]).
 use super::key::Key;
 use super::pool::PageId;
 use hashbrown::HashTable;
@@ -34,14 +36,17 @@ struct Place {
     page: u32,
     children: u32,
     pins: u32,
+    /// Children that are kept, unless the group has a window.
+    kept: u32,
 }
 
-const NOWHERE: Place = Place { page: NONE, children: 0, pins: 0 };
+const NOWHERE: Place = Place { page: NONE, children: 0, pins: 0, kept: 0 };
 
 #[derive(Debug)]
 struct Group {
     places: Vec<Place>,
     resident: usize,
+    kept: usize,
     /// Pages of the window, or `None` for full attention.
     window: Option<usize>,
 }
@@ -52,6 +57,8 @@ struct Extra {
     previous: NodeId,
     next: NodeId,
     ghost: bool,
+    /// Whether it ever was resident.
+    filled: bool,
     /// Groups in which the node is resident.
     resident: u16,
     expires: u64,
@@ -77,7 +84,7 @@ impl Tree {
     /// For pages of `page_tokens` in groups with these windows (in pages; `None` is full attention), remembering at most
     /// `ghost_limit` ghosts.
     pub fn new(page_tokens: usize, windows: &[Option<usize>], ghost_limit: usize) -> Self {
-        let groups = windows.iter().map(|&window| Group { places: Vec::new(), resident: 0, window }).collect();
+        let groups = windows.iter().map(|&window| Group { places: Vec::new(), resident: 0, kept: 0, window }).collect();
         Tree {
             page_tokens,
             nodes: Vec::new(),
@@ -117,7 +124,7 @@ impl Tree {
             p => (self.nodes[p as usize].depth + 1, self.nodes[p as usize].first_child),
         };
         let new = Node { key, parent, first_child: NONE, next, previous: NONE, depth, tokens: tokens.len() as u32 };
-        let extra = Extra { previous: NONE, next: NONE, ghost: false, resident: 0, expires: u64::MAX };
+        let extra = Extra { previous: NONE, next: NONE, ghost: false, filled: false, resident: 0, expires: u64::MAX };
         if node as usize == self.nodes.len() {
             self.nodes.push(new);
             self.extra.push(extra);
@@ -185,6 +192,7 @@ impl Tree {
         let parent = self.nodes[node as usize].parent;
         places.places[parent as usize].children += 1;
         self.extra[node as usize].resident += 1;
+        self.extra[node as usize].filled = true;
         self.unlink_ghost(node);
     }
 
@@ -205,15 +213,65 @@ impl Tree {
         Some(PageId(page))
     }
 
-    /// Keeps a node in a group until [`Tree::unpin`].
+    /// Keeps a node that is resident in a group there until [`Tree::unpin`].
     pub(crate) fn pin(&mut self, group: usize, node: NodeId) {
-        self.groups[group].places[node as usize].pins += 1;
+        let place = &mut self.groups[group].places[node as usize];
+        debug_assert_ne!(place.page, NONE, "only pages are pinned");
+        place.pins += 1;
+        if place.pins == 1 && place.kept == 0 {
+            self.count_kept(group, node, true);
+        }
     }
 
     /// Undoes one [`Tree::pin`].
     pub(crate) fn unpin(&mut self, group: usize, node: NodeId) {
-        let pins = &mut self.groups[group].places[node as usize].pins;
-        *pins = pins.saturating_sub(1);
+        let place = &mut self.groups[group].places[node as usize];
+        debug_assert_ne!(place.pins, 0, "each pin is undone once");
+        place.pins = place.pins.saturating_sub(1);
+        if place.pins == 0 && place.kept == 0 {
+            self.count_kept(group, node, false);
+        }
+    }
+
+    /// A node began or ceased to be kept, and with it what it hangs on, up to where something else decides.
+    fn count_kept(&mut self, group: usize, mut node: NodeId, kept: bool) {
+        let Group { places, kept: count, window, .. } = &mut self.groups[group];
+        loop {
+            if kept {
+                *count += 1
+            } else {
+                *count -= 1
+            }
+            node = self.nodes[node as usize].parent;
+            if window.is_some() || self.nodes[node as usize].depth == 0 {
+                return;
+            }
+            let place = &mut places[node as usize];
+            if kept {
+                place.kept += 1;
+            } else {
+                place.kept -= 1;
+            }
+            if place.pins > 0 || place.kept > u32::from(kept) {
+                return;
+            }
+        }
+    }
+
+    /// Pages of a group that cannot be evicted, whatever is evicted before them.
+    pub fn kept(&self, group: usize) -> usize {
+        self.groups[group].kept
+    }
+
+    /// Whether a page is among [`Tree::kept`].
+    pub fn is_kept(&self, group: usize, node: NodeId) -> bool {
+        let place = self.groups[group].places[node as usize];
+        place.pins > 0 || place.kept > 0
+    }
+
+    /// Whether the node ever had a page.
+    pub fn was_filled(&self, node: NodeId) -> bool {
+        self.extra[node as usize].filled
     }
 
     /// Serve the node only before this time, in ms.

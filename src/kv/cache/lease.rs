@@ -9,13 +9,17 @@ use crate::kv::tree::{NONE, NodeId};
 pub(super) struct Partial {
     pub(super) node: NodeId,
     pub(super) tokens: usize,
+    /// Whether these are all tokens of the node and of the sequence's page.
+    pub(super) whole: bool,
+    /// Whether the counters have it as found.
+    pub(super) counted: bool,
 }
 
 /// A page to be copied on the device before the step that writes to `to`. Copies are to be queued in the order they are given
 /// out, before the operations of the step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
-pub struct Copy {
+pub struct PageCopy {
     pub group: usize,
     pub from: PageId,
     pub to: PageId,
@@ -36,7 +40,7 @@ pub struct Lease {
     /// Tokens whose K and V are in the pages (after the copies).
     filled: usize,
     partial: Option<Partial>,
-    copies: Vec<Copy>,
+    copies: Vec<PageCopy>,
 }
 
 impl Lease {
@@ -50,17 +54,40 @@ impl Lease {
         &self.tables[group]
     }
 
+    /// Pages of a group that the sequence uses, found ones included.
+    pub fn held(&self, group: usize) -> usize {
+        self.tables[group].len() - self.slid[group]
+    }
+
+    /// Says that the first `computed` tokens are in the pages, without letting others find them ([`Cache::publish`] does both).
+    pub fn fill(&mut self, computed: usize) {
+        self.filled = self.filled.max(computed);
+    }
+
     pub(super) fn nodes(&self) -> &[NodeId] {
         &self.nodes
     }
 
     /// Copies that the next step needs first. They are given out once.
-    pub fn take_copies(&mut self) -> Vec<Copy> {
+    pub fn take_copies(&mut self) -> Vec<PageCopy> {
         std::mem::take(&mut self.copies)
     }
 }
 
 impl Cache {
+    /// A lease on nothing, for a sequence that is to be computed from its first token, unseen by policies and counters.
+    pub fn blank(&self) -> Lease {
+        let groups = self.groups();
+        Lease {
+            nodes: Vec::new(),
+            tables: vec![Vec::new(); groups],
+            slid: vec![0; groups],
+            filled: 0,
+            partial: None,
+            copies: Vec::new(),
+        }
+    }
+
     pub(super) fn lease(&mut self, keys: &Keys, path: &[NodeId], partial: Option<Partial>) -> Lease {
         let groups = self.groups();
         let mut lease = Lease {
@@ -136,20 +163,32 @@ impl Cache {
         true
     }
 
+    /// Gives up the found beginning of a half-matching page, which takes one page more than computing it again: the one that it
+    /// is copied from. True if there was one; [`Lease::filled`] is smaller then. For when [`Cache::grow`] finds no room.
+    pub fn forgo_partial(&mut self, lease: &mut Lease) -> bool {
+        let Some(Partial { node, tokens, whole, counted }) = lease.partial.take() else { return false };
+        (0..self.groups()).for_each(|group| self.unpin(group, node));
+        lease.filled -= tokens;
+        if counted {
+            self.counters.forgo(tokens as u64, whole);
+        }
+        true
+    }
+
     /// Replaces a page that a fork holds too by one of our own.
     fn unshare(&mut self, lease: &mut Lease, group: usize, index: usize) {
         let from = PageId(lease.tables[group][index]);
         let Some(&to) = self.pools[group].alloc(1).as_deref().and_then(<[PageId]>::first) else { return };
         lease.tables[group][index] = to.0;
-        lease.copies.push(Copy { group, from, to, tokens: lease.filled % self.page_tokens });
+        lease.copies.push(PageCopy { group, from, to, tokens: lease.filled % self.page_tokens });
         self.free_page(group, from);
     }
 
     fn copy_partial(&mut self, lease: &mut Lease, index: usize) {
-        let Some(Partial { node, tokens }) = lease.partial.take() else { return };
+        let Some(Partial { node, tokens, .. }) = lease.partial.take() else { return };
         for group in 0..self.groups() {
             if let Some(from) = self.tree.page(group, node) {
-                lease.copies.push(Copy { group, from, to: PageId(lease.tables[group][index]), tokens });
+                lease.copies.push(PageCopy { group, from, to: PageId(lease.tables[group][index]), tokens });
             }
             self.unpin(group, node);
         }
@@ -158,7 +197,7 @@ impl Cache {
     /// Says that the first `computed` tokens of `keys` are in the pages of the lease, and lets others find the full pages.
     /// `keys` are those of the same sequence, tokens that were generated included.
     pub fn publish(&mut self, lease: &mut Lease, keys: &Keys, computed: usize, now: u64) {
-        lease.filled = lease.filled.max(computed.min(keys.tokens().len()));
+        lease.fill(computed.min(keys.tokens().len()));
         let (from, to) = (lease.nodes.len(), lease.filled / self.page_tokens);
         let mut grown = from;
         for index in from..to {
@@ -235,8 +274,8 @@ impl Cache {
     /// Lets go of pages that no token from `position` on will read in groups with a window.
     pub fn slide(&mut self, lease: &mut Lease, position: usize) {
         for group in 0..self.groups() {
-            let Some(window) = self.tree.window(group) else { continue };
-            let first = (position / self.page_tokens).saturating_sub(window);
+            let Some(window) = self.windows[group] else { continue };
+            let first = (position + 1).saturating_sub(window) / self.page_tokens;
             for index in lease.slid[group]..first.min(lease.tables[group].len()) {
                 let page = std::mem::replace(&mut lease.tables[group][index], NONE);
                 match lease.nodes.get(index) {
@@ -261,7 +300,7 @@ impl Cache {
             tables: lease.tables.clone(),
             slid: lease.slid.clone(),
             filled: lease.filled,
-            partial: lease.partial,
+            partial: lease.partial.map(|partial| Partial { counted: false, ..partial }),
             copies: Vec::new(),
         };
         self.pin_all(&fork);

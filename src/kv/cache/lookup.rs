@@ -1,6 +1,7 @@
 //! Finding the longest prefix that every group can serve.
 use super::Cache;
 use super::lease::{Lease, Partial};
+use super::stats::Misses;
 use crate::kv::key::Keys;
 use crate::kv::tree::NodeId;
 
@@ -13,8 +14,6 @@ struct Reach {
     pages: usize,
     /// A page of which the beginning can be copied.
     partial: Option<Partial>,
-    /// Whether the copy is of the prompt's own last page, whole.
-    whole_tail: bool,
 }
 
 impl Cache {
@@ -23,10 +22,9 @@ impl Cache {
     /// decreases. The lease holds pages until [`Cache::finish`] or [`Cache::cancel`].
     pub fn start(&mut self, keys: &Keys, limit: usize, now: u64) -> Lease {
         let mut path = std::mem::take(&mut self.scratch);
-        path.clear();
         let known = self.walk(keys, &mut path);
         let reach = self.reach(keys, &path[..known], limit, now);
-        self.count_request(keys, &reach, known);
+        self.count_request(keys, &path, known, &reach, limit, now);
         for (group, policy) in self.policies.iter_mut().enumerate() {
             let view = self.tree.view(group);
             match self.tree.window(group) {
@@ -41,41 +39,71 @@ impl Cache {
         lease
     }
 
-    /// The nodes of a sequence's pages: those already known, whose number is returned, then new ones.
-    fn walk(&mut self, keys: &Keys, path: &mut Vec<NodeId>) -> usize {
-        let mut parent = self.tree.root(keys.root());
-        let mut known = None;
+    /// Like [`Cache::start`], for a sequence that was started before and gave its pages up: full pages only, and neither counters
+    /// nor policies take it for another request.
+    pub fn resume(&mut self, keys: &Keys, limit: usize, now: u64) -> Lease {
+        let mut path = std::mem::take(&mut self.scratch);
+        self.find(keys, &mut path);
+        let reach = self.reach(keys, &path, limit, now);
+        let lease = self.lease(keys, &path[..reach.pages], None);
+        self.scratch = path;
+        lease
+    }
+
+    /// Pages of each group that [`Cache::start`] would find and that are in use already, so that they cost no room.
+    pub fn shared(&mut self, keys: &Keys, limit: usize, now: u64) -> Vec<usize> {
+        let mut path = std::mem::take(&mut self.scratch);
+        self.find(keys, &mut path);
+        let pages = self.reach(keys, &path, limit, now).pages;
+        let kept = |group: usize| {
+            let from = self.tree.window(group).map_or(0, |window| pages.saturating_sub(window));
+            path[from..pages].iter().filter(|&&node| self.tree.is_kept(group, node)).count()
+        };
+        let shared = (0..self.groups()).map(kept).collect();
+        self.scratch = path;
+        shared
+    }
+
+    /// The known nodes of a sequence's pages, shallow first.
+    fn find(&self, keys: &Keys, path: &mut Vec<NodeId>) {
+        path.clear();
+        let Some(mut parent) = self.tree.find(&keys.root()) else { return };
         for index in 0..keys.pages() {
-            let Some(key) = keys.key(index) else { break };
-            let node = match self.tree.find(&key) {
-                // The token check: a key of other tokens or another parent is not this page.
-                Some(node) if self.tree.parent(node) != Some(parent) || self.tree.tokens(node) != keys.page(index) => {
-                    self.counters.foreign += 1;
-                    break;
-                }
-                Some(node) => {
-                    self.tree.renew_ghost(node);
-                    node
-                }
-                None => {
-                    known.get_or_insert(index);
-                    self.tree.add(parent, key, keys.page(index))
-                }
-            };
+            let node = keys.key(index).and_then(|key| self.tree.find(&key));
+            // The token check: a key of other tokens or another parent is not this page.
+            let ours =
+                |&node: &NodeId| self.tree.parent(node) == Some(parent) && self.tree.tokens(node) == keys.page(index);
+            let Some(node) = node.filter(ours) else { return };
             path.push(node);
             parent = node;
         }
-        known.unwrap_or(path.len())
     }
 
-    fn reach(&mut self, keys: &Keys, known: &[NodeId], limit: usize, now: u64) -> Reach {
+    /// The nodes of a sequence's pages: those already known, whose number is returned, then new ones, up to a key that is taken
+    /// by other tokens.
+    fn walk(&mut self, keys: &Keys, path: &mut Vec<NodeId>) -> usize {
+        self.find(keys, path);
+        path.iter().for_each(|&node| self.tree.renew_ghost(node));
+        let known = path.len();
+        let mut parent = match path.last() {
+            Some(&node) => node,
+            None => self.tree.root(keys.root()),
+        };
+        for index in known..keys.pages() {
+            let Some(key) = keys.key(index).filter(|key| self.tree.find(key).is_none()) else { break };
+            parent = self.tree.add(parent, key, keys.page(index));
+            path.push(parent);
+        }
+        known
+    }
+
+    fn reach(&self, keys: &Keys, known: &[NodeId], limit: usize, now: u64) -> Reach {
         let limit = limit.min(keys.tokens().len());
         let full = keys.full().len().min(known.len()).min(limit / self.page_tokens);
         let mut runs = vec![0; self.tree.groups()];
         let mut pages = 0;
         'path: for (index, &node) in known[..full].iter().enumerate() {
             if self.tree.expires(node) <= now {
-                self.counters.expired += 1;
                 break;
             }
             let mut served = true;
@@ -90,14 +118,9 @@ impl Cache {
             }
             if served {
                 pages = index + 1;
-            } else {
-                self.counters.window += 1;
             }
         }
-        let tail = if pages == keys.full().len() { known.get(pages).copied() } else { None };
-        let partial = self.partial(keys, known[..pages].last().copied(), pages, limit, now);
-        let whole_tail = tail.is_some() && partial.is_some_and(|partial| Some(partial.node) == tail);
-        Reach { pages, partial, whole_tail }
+        Reach { pages, partial: self.partial(keys, known[..pages].last().copied(), pages, limit, now) }
     }
 
     /// The child of the last matching page that has the longest beginning in common with what follows.
@@ -113,25 +136,62 @@ impl Cache {
         };
         let exact = keys.key(pages).and_then(|key| self.tree.find(&key));
         let candidates = exact.into_iter().chain(self.tree.children(parent).take(SIBLINGS));
+        let page = keys.page(pages);
         candidates
             .filter(|&node| self.tree.parent(node) == Some(parent) && self.tree.expires(node) > now)
             .filter(|&node| (0..self.tree.groups()).all(|group| self.tree.page(group, node).is_some()))
-            .map(|node| Partial { node, tokens: common(self.tree.tokens(node), wanted) })
+            .map(|node| {
+                let tokens = common(self.tree.tokens(node), wanted);
+                let whole = tokens == page.len() && tokens == self.tree.tokens(node).len();
+                Partial { node, tokens, whole, counted: true }
+            })
             .filter(|partial| partial.tokens > 0)
             .reduce(|best, next| if next.tokens > best.tokens { next } else { best })
     }
 
-    fn count_request(&mut self, keys: &Keys, reach: &Reach, known: usize) {
-        let (pages, copied) = (keys.pages() as u64, reach.partial.map_or(0, |partial| partial.tokens as u64));
-        let hits = (reach.pages + usize::from(reach.whole_tail)) as u64;
+    fn count_request(&mut self, keys: &Keys, path: &[NodeId], known: usize, reach: &Reach, limit: usize, now: u64) {
+        let copied = reach.partial.map_or(0, |partial| partial.tokens as u64);
+        let mut missed = self.counters.missed;
+        let mut expired = false;
+        for index in reach.pages..keys.pages() {
+            let found = if index == reach.pages { copied } else { 0 };
+            let tokens = keys.page(index).len() as u64 - found;
+            match path.get(index) {
+                None => missed.foreign += tokens,
+                Some(_) if index >= known => missed.cold += tokens,
+                Some(&node) => {
+                    expired |= self.tree.expires(node) <= now;
+                    let last = index >= limit / self.page_tokens;
+                    *self.reason(&mut missed, node, expired, last) += tokens;
+                }
+            }
+        }
         let counters = &mut self.counters;
         counters.requests += 1;
-        counters.pages += pages;
-        counters.hits += hits;
-        counters.copied_tokens += copied;
+        counters.pages += keys.pages() as u64;
+        counters.hits += reach.pages as u64 + u64::from(reach.partial.is_some_and(|partial| partial.whole));
+        counters.tokens += keys.tokens().len() as u64;
         counters.hit_tokens += (reach.pages * self.page_tokens) as u64 + copied;
-        counters.gone += known as u64 - hits.min(known as u64);
-        counters.cold += pages - known as u64;
+        counters.copied_tokens += copied;
+        counters.missed = missed;
+    }
+
+    /// Why a known page is not used: it is out of service, it is the last one, or what its groups say.
+    fn reason<'a>(&self, missed: &'a mut Misses, node: NodeId, expired: bool, last: bool) -> &'a mut u64 {
+        let mut absent = (0..self.groups()).filter(|&group| self.tree.page(group, node).is_none());
+        if expired {
+            &mut missed.expired
+        } else if !self.tree.was_filled(node) {
+            &mut missed.pending
+        } else if absent.clone().any(|group| self.tree.window(group).is_none())
+            || absent.clone().count() == self.groups()
+        {
+            &mut missed.evicted
+        } else if last && absent.next().is_none() {
+            &mut missed.last
+        } else {
+            &mut missed.window
+        }
     }
 }
 

@@ -22,8 +22,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
-pub use lease::{Copy, Lease};
-pub use stats::Counters;
+pub use lease::{Lease, PageCopy};
+pub use stats::{Counters, Misses};
 
 /// One group of layers with the same attention kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ pub struct GroupConfig {
 pub struct Cache {
     page_tokens: usize,
     fingerprint: Fingerprint,
+    /// Of each group, in tokens.
+    windows: Vec<Option<usize>>,
     tree: Tree,
     pools: Vec<Pool>,
     policies: Vec<Box<dyn Policy>>,
@@ -67,6 +69,7 @@ impl Cache {
         Cache {
             page_tokens,
             fingerprint,
+            windows: groups.iter().map(|group| group.window).collect(),
             policies: policies.collect(),
             tree: Tree::new(page_tokens, &windows, ghosts),
             pools: groups.iter().map(|group| Pool::new(group.pages)).collect(),
@@ -151,6 +154,16 @@ impl Cache {
     /// Pages of a group that nobody holds.
     pub fn free(&self, group: usize) -> usize {
         self.pools[group].free()
+    }
+
+    /// Pages of a group that are free or can be evicted: how many [`Cache::reserve`] can provide.
+    pub fn available(&self, group: usize) -> usize {
+        self.pools[group].free() + self.tree.resident(group) - self.tree.kept(group)
+    }
+
+    /// Tokens of a group's attention window; `None` for full attention.
+    pub fn window(&self, group: usize) -> Option<usize> {
+        self.windows[group]
     }
 
     /// Pages of a group in all.

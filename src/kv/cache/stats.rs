@@ -1,30 +1,78 @@
 //! Counts of what the cache did. Tokens that were computed are never counted as hits.
 
-/// Totals since the cache was made, in pages where nothing else is said.
+/// Totals since the cache was made. Every token that requests asked for is either in `hit_tokens` or in one field of
+/// `missed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Requests.
     pub requests: u64,
     /// Full and partly filled pages that requests referred to.
     pub pages: u64,
-    /// Of these, found and used as they are.
+    /// Of these, found whole.
     pub hits: u64,
-    /// Tokens found, those of half-matching pages included.
+    /// Tokens that requests asked for.
+    pub tokens: u64,
+    /// Of these, found, those of half-matching pages included.
     pub hit_tokens: u64,
-    /// Tokens found in half-matching pages, which are copied.
+    /// Of these, found in half-matching pages, which are copied.
     pub copied_tokens: u64,
-    /// Missed and never seen before.
-    pub cold: u64,
-    /// Missed, seen before and evicted since, or still being computed.
-    pub gone: u64,
-    /// Missed because a group with a window no longer had the pages before them.
-    pub window: u64,
-    /// Missed because their time to live was over.
-    pub expired: u64,
-    /// Found under the right key with other tokens, and not used.
-    pub foreign: u64,
-    /// Taken from the cache to make room.
+    /// Tokens not found, by reason.
+    pub missed: Misses,
+    /// Pages taken from the cache to make room.
     pub evicted: u64,
-    /// Computed by two requests at once; one copy was kept.
+    /// Pages computed by two requests at once; one copy was kept.
     pub duplicates: u64,
+}
+
+/// Tokens that had to be computed, by what the cache knows of their page. The first reason that fits is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Misses {
+    /// The page's key belongs to other tokens here, so that neither it nor what follows was used.
+    pub foreign: u64,
+    /// Never seen before, or forgotten since.
+    pub cold: u64,
+    /// Its time to live was over, or that of a page before it.
+    pub expired: u64,
+    /// Asked for before and never computed to its end: by a request still running, or one that was cancelled.
+    pub pending: u64,
+    /// Computed and evicted since.
+    pub evicted: u64,
+    /// There, and left out because its logits are wanted: the last token, at least.
+    pub last: u64,
+    /// There, but a group with a window no longer has the pages before it.
+    pub window: u64,
+    /// Found in a half-matching page that there was no room to copy.
+    pub crowded: u64,
+}
+
+impl Misses {
+    /// Reasons and tokens.
+    pub fn by_reason(&self) -> [(&'static str, u64); 8] {
+        let Misses { foreign, cold, expired, pending, evicted, last, window, crowded } = *self;
+        [
+            ("cold", cold),
+            ("pending", pending),
+            ("evicted", evicted),
+            ("window", window),
+            ("expired", expired),
+            ("foreign", foreign),
+            ("crowded", crowded),
+            ("last", last),
+        ]
+    }
+
+    /// Over all reasons.
+    pub fn tokens(&self) -> u64 {
+        self.by_reason().iter().map(|(_, tokens)| tokens).sum()
+    }
+}
+
+impl Counters {
+    /// Tokens counted as found in a half-matching page had to be computed after all.
+    pub(super) fn forgo(&mut self, tokens: u64, whole: bool) {
+        self.hit_tokens -= tokens;
+        self.copied_tokens -= tokens;
+        self.hits -= u64::from(whole);
+        self.missed.crowded += tokens;
+    }
 }

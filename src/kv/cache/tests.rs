@@ -50,10 +50,13 @@ impl World {
             keys.extend(&[generated]);
         }
         let (from, to) = (lease.filled(), (lease.filled() + n).min(keys.tokens().len()));
+        let available: Vec<usize> = (0..self.pages.len()).map(|group| self.cache.available(group)).collect();
         if !self.cache.grow(lease, to) {
+            let wanted = |group: usize| to.div_ceil(PAGE).saturating_sub(lease.table(group).len()) + 1;
+            assert!((0..self.pages.len()).any(|group| wanted(group) > available[group]), "refused with {available:?}");
             return false;
         }
-        for Copy { group, from, to, tokens } in lease.take_copies() {
+        for PageCopy { group, from, to, tokens } in lease.take_copies() {
             let source = self.pages[group][from.index()];
             self.pages[group][to.index()][..tokens].copy_from_slice(&source[..tokens]);
         }
@@ -142,6 +145,7 @@ fn finds_pages_and_the_beginning_of_a_page() {
     assert_eq!(world.run(&longer), 18, "the partly filled last page, too");
     let counters = world.cache.counters();
     assert_eq!((counters.requests, counters.hit_tokens), (4, 17 + 10 + 18));
+    assert_eq!(counters.missed, Misses { cold: 18 + 8 + 3, last: 1, ..Misses::default() });
     world.close();
 }
 
@@ -213,7 +217,7 @@ fn what_is_invalid_is_not_found() {
     assert_eq!(world.start(b"", &a), 15);
     world.now = time;
     assert_eq!(world.start(b"", &a), 0);
-    assert!(world.cache.counters().expired > 0);
+    assert!(world.cache.counters().missed.expired > 0);
 
     let old = world.cache.root(b"");
     world.cache.invalidate_salt(b"");
@@ -229,7 +233,69 @@ fn misses_have_reasons() {
     world.run(&[2; 16]);
     world.run(&[1; 16]);
     let counters = world.cache.counters();
-    assert_eq!((counters.cold, counters.gone, counters.hits), (8, 4, 0), "{counters:?}");
+    assert_eq!((counters.missed.cold, counters.missed.evicted, counters.hit_tokens), (32, 16, 0), "{counters:?}");
+    world.start(b"", &[2; 16]);
+    world.start(b"", &[3; 16]);
+    world.start(b"", &[3; 16]);
+    let counters = world.cache.counters();
+    assert_eq!((counters.missed.cold, counters.missed.evicted, counters.missed.pending), (48, 32, 16), "{counters:?}");
+    world.close();
+
+    let mut world = World::new(Kind::Lru, &[full(32), windowed(5)], 100);
+    world.run(&(0..40).collect::<Vec<_>>());
+    let found = world.start(b"", &(0..16).chain(90..94).collect::<Vec<_>>());
+    let missed = world.cache.counters().missed;
+    assert_eq!((found, missed.window, missed.cold), (4, 12, 40 + 4), "its window is gone: {missed:?}");
+    world.close();
+}
+
+#[test]
+fn room_is_counted_without_what_is_in_use() {
+    let mut world = World::new(Kind::Lru, &[full(8)], 100);
+    world.run(&(0..16).collect::<Vec<_>>());
+    assert_eq!((world.cache.free(0), world.cache.available(0)), (4, 8));
+    let other: Vec<u32> = (0..8).chain(50..60).collect();
+    assert_eq!(world.start(b"", &other), 8);
+    assert_eq!(world.cache.available(0), 6, "two pages are in use, those below them can go");
+    assert_eq!(world.cache.shared(&world.cache.keys(b"", &other), 17, world.now), [2]);
+    assert!(world.cache.reserve(0, 6) && !world.cache.reserve(0, 7));
+    world.close();
+}
+
+#[test]
+fn the_beginning_of_a_page_is_given_up_for_want_of_room() {
+    let mut world = World::new(Kind::Lru, &[full(4)], 100);
+    world.run(&(0..16).collect::<Vec<_>>());
+    assert_eq!(world.start(b"", &(0..16).collect::<Vec<_>>()), 15);
+    assert!(!world.step(0, 1, 0), "the page that is copied from and its copy do not fit");
+    assert!(world.cache.forgo_partial(&mut world.live[0].lease));
+    assert!(!world.cache.forgo_partial(&mut world.live[0].lease));
+    assert_eq!(world.live[0].lease.filled(), 12);
+    assert!(world.step(0, 4, 0));
+    let counters = world.cache.counters();
+    assert_eq!((counters.hit_tokens, counters.copied_tokens, counters.hits), (12, 0, 3));
+    assert_eq!(counters.missed, Misses { cold: 16, crowded: 3, last: 1, ..Misses::default() });
+    world.close();
+}
+
+#[test]
+fn a_resumed_sequence_finds_its_pages_and_counts_once() {
+    let mut world = World::new(Kind::Kvick, &[full(16)], 100);
+    let prompt: Vec<u32> = (0..16).collect();
+    world.start(b"", &prompt);
+    assert!(world.step(0, 9, 0));
+    let Sequence { lease, keys } = world.live.pop().unwrap();
+    world.cache.finish(lease, &keys, 9, world.now);
+    let before = world.cache.counters();
+    let lease = world.cache.resume(&keys, 15, world.now);
+    assert_eq!(lease.filled(), 8, "whole pages");
+    world.live.push(Sequence { lease, keys });
+    assert!(world.step(0, 8, 0));
+    assert_eq!(world.cache.counters(), before);
+    let lease = world.cache.blank();
+    world.live.push(Sequence { lease, keys: world.cache.keys(b"", &prompt) });
+    assert!(world.step(1, 16, 0));
+    assert_eq!(world.cache.counters(), Counters { duplicates: 4, ..before });
     world.close();
 }
 
@@ -241,6 +307,9 @@ enum Call {
     Finish(usize),
     Cancel(usize),
     Trim(usize),
+    Forgo(usize),
+    Preempt(usize),
+    Reserve(usize),
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -254,6 +323,9 @@ fn call() -> impl Strategy<Value = Call> {
         2 => any::<usize>().prop_map(Call::Finish),
         1 => any::<usize>().prop_map(Call::Cancel),
         1 => (0..12usize).prop_map(Call::Trim),
+        1 => any::<usize>().prop_map(Call::Forgo),
+        1 => any::<usize>().prop_map(Call::Preempt),
+        1 => any::<usize>().prop_map(Call::Reserve),
     ]
 }
 
@@ -285,9 +357,27 @@ proptest! {
                     let Sequence { lease, .. } = world.live.swap_remove(which % live);
                     world.cache.cancel(lease);
                 }
+                Call::Forgo(which) if live > 0 => {
+                    let lease = &mut world.live[which % live].lease;
+                    let before = lease.filled();
+                    prop_assert_eq!(world.cache.forgo_partial(lease), lease.filled() < before);
+                }
+                Call::Preempt(which) if live > 0 => {
+                    let Sequence { lease, keys } = world.live.swap_remove(which % live);
+                    let computed = lease.filled();
+                    world.cache.finish(lease, &keys, computed, world.now);
+                    let lease = world.cache.resume(&keys, keys.tokens().len() - 1, world.now);
+                    world.live.push(Sequence { lease, keys });
+                }
+                Call::Reserve(group) => {
+                    let (group, most) = (group % groups.len(), world.cache.available(group % groups.len()));
+                    prop_assert!(!world.cache.reserve(group, most + 1) && world.cache.reserve(group, most));
+                }
                 Call::Trim(pages) => (0..groups.len()).for_each(|group| world.cache.trim(group, pages)),
                 _ => {}
             }
+            let counters = world.cache.counters();
+            prop_assert_eq!(counters.tokens, counters.hit_tokens + counters.missed.tokens());
         }
         world.close();
     }
