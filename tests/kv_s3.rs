@@ -12,7 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const TIMEOUT: Duration = Duration::from_secs(4);
+/// Generous: a busy machine must not look like a dead server, and a dead one refuses at once.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn run(command: &mut Command) {
     let done = command.output().unwrap();

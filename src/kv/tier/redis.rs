@@ -62,6 +62,13 @@ impl RedisStore {
         }
     }
 
+    /// The same store with other timeouts, on connections made from now on.
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.idle().clear();
+        self.timeouts = timeouts;
+        self
+    }
+
     fn name_of(&self, name: &RecordKey) -> Vec<u8> {
         let mut out = self.prefix.clone();
         out.extend_from_slice(&name.key.0);
