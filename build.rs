@@ -1,4 +1,4 @@
-//! Compiles the entry files of `kernels/` to PTX and mirrors `kernels/params.h` in Rust.
+//! Compiles the entry files of `kernels/` to PTX and mirrors `kernels/params.h` and `include/kvick.h` in Rust.
 //!
 //! Everything it needs and does not find it fetches once per machine (`toolchain/build/fetch.rs`). Without the feature
 //! `engine` there is nothing to do. Errors are printed whole and name their cure.
@@ -29,7 +29,7 @@ fn main() {
 fn run() -> Result<(), String> {
     let root = std::path::PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").ok_or("CARGO_MANIFEST_DIR is not set")?);
     let out = std::path::PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
-    for path in ["build.rs", "toolchain", "kernels"] {
+    for path in ["build.rs", "toolchain", "kernels", "include"] {
         println!("cargo:rerun-if-changed={path}");
     }
     for name in ["KVICK_NVCC", "CUDA_HOME", "CUDA_PATH", "KVICK_OFFLINE", "KVICK_CACHE", "LIBCLANG_PATH", "PYTHON"] {

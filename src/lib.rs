@@ -14,6 +14,8 @@
 //! ```
 #[cfg(feature = "engine")]
 pub mod backend;
+#[cfg(feature = "capi")]
+pub mod capi;
 #[cfg(feature = "kv")]
 pub mod checksum;
 #[cfg(feature = "engine")]
@@ -45,7 +47,7 @@ pub mod weights;
 
 #[cfg(feature = "engine")]
 pub use engine::{
-    Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream, TokenLogits,
+    Canceller, Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream, TokenLogits,
 };
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};

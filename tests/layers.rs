@@ -19,7 +19,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("kv", &["checksum"]),
     ("models", &["error", "backend", "quant", "text", "weights"]),
     ("engine", &["error", "backend", "text", "weights", "kv", "models", "open", "store"]),
-    ("capi", &["error", "engine", "open", "store"]),
+    ("capi", &["error", "backend", "text", "engine"]),
     ("cli", &["error", "backend", "text", "weights", "store", "kv", "models", "engine", "open"]),
 ];
 

@@ -18,9 +18,11 @@ mod runner;
 mod scheduler;
 mod sequence;
 mod session;
+mod stream;
 #[cfg(test)]
 mod tests;
 
 pub use config::{EngineConfig, KvPlan};
 pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
-pub use session::{Engine, Stats, Stream};
+pub use session::{Engine, Stats};
+pub use stream::{Canceller, Stream};

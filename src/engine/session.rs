@@ -1,17 +1,18 @@
-//! The engine as a user holds it: a thread that steps the model, and streams to those who asked.
+//! The engine as a user holds it: a thread that steps the model.
 use super::config::EngineConfig;
 use super::core::{Core, validate};
 use super::output::Output;
-use super::request::{Completion, Event, Prompt, Request};
+use super::request::{Completion, Prompt, Request};
 use super::runner::{ModelRunner, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::Sequence;
+use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::models::{Model, ModelConfig};
 use crate::text::Tokenizer;
 use crate::{open, store, weights};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -58,14 +59,6 @@ pub(super) struct Inner {
     thread: Option<JoinHandle<()>>,
     capacity: usize,
     context: usize,
-}
-
-/// The answer to one request, as it comes. Dropping it cancels the request.
-#[derive(Debug)]
-pub struct Stream {
-    events: Receiver<Event>,
-    cancelled: Arc<AtomicBool>,
-    completion: Option<Completion>,
 }
 
 impl Engine {
@@ -187,11 +180,7 @@ impl Inner {
             Sequence { tokens: ids, prompt, limit, computed: 0, tables: Default::default(), sampling, output };
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = requests.as_ref().is_some_and(|r| r.send(sequence).is_ok());
-        if sent {
-            Ok(Stream { events, cancelled, completion: None })
-        } else {
-            Err(Error::Device("the engine has ended".into()))
-        }
+        if sent { Ok(Stream::new(events, cancelled)) } else { Err(Error::Device("the engine has ended".into())) }
     }
 }
 
@@ -223,50 +212,5 @@ fn serve<R: Runner>(mut core: Core<R>, requests: &Receiver<Sequence>, stats: &Mu
         }
         core.step();
         stats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&core.stats);
-    }
-}
-
-impl Stream {
-    /// The next event; `None` after the last one.
-    pub fn next_event(&mut self) -> Option<Event> {
-        self.events.recv().ok()
-    }
-
-    /// The next piece of text; `None` at the end, after which [`Stream::completion`] has the result.
-    pub fn next_text(&mut self) -> Result<Option<String>> {
-        if self.completion.is_some() {
-            return Ok(None);
-        }
-        match self.next_event() {
-            Some(Event::Text(text)) => Ok(Some(text)),
-            Some(Event::Finished(completion)) => {
-                self.completion = Some(completion);
-                Ok(None)
-            }
-            Some(Event::Failed(error)) => Err(error),
-            None => Err(Error::Device("the engine has ended".into())),
-        }
-    }
-
-    /// The result, once the text is at its end.
-    pub fn completion(&self) -> Option<&Completion> {
-        self.completion.as_ref()
-    }
-
-    /// Waits for the end.
-    pub fn wait(mut self) -> Result<Completion> {
-        while self.next_text()?.is_some() {}
-        self.completion.take().ok_or(Error::Cancelled)
-    }
-
-    /// Ends the request before the engine's next step; its last event says so.
-    pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.cancel();
     }
 }

@@ -7,7 +7,8 @@ use super::request::{Completion, Event, FinishReason, Request, Sampling};
 use super::runner::{Drawn, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::Sequence;
-use super::session::{Inner, Stats, Stream};
+use super::session::{Inner, Stats};
+use super::stream::Stream;
 use crate::backend::{BatchLimits, HostBatch};
 use crate::error::{Error, Result};
 use proptest::prelude::*;
@@ -15,6 +16,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 const VOCAB: u32 = 1000;
 
@@ -267,11 +270,25 @@ fn cancelled_and_dropped_streams_give_their_pages_back() {
     assert_eq!(cancelled.wait().unwrap().reason, FinishReason::Cancelled);
     let done = engine.submit(prompt(3, 50), &request(4), vec![]).unwrap().wait().unwrap();
     assert_eq!(done.ids, answer(&prompt(3, 50), 4));
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(10);
     while engine.stats.lock().unwrap().free_pages != [1000] {
-        assert!(std::time::Instant::now() < deadline, "pages are still held");
+        assert!(Instant::now() < deadline, "pages are still held");
         std::thread::yield_now();
     }
+}
+
+#[test]
+fn a_stream_is_polled_and_cancelled_from_another_thread() {
+    let shape = Shape { page_tokens: 8, step_tokens: 64, max_seqs: 1, groups: vec![(1 << 17, None)] };
+    let engine = inner(&shape, 1 << 20);
+    let _running = engine.submit(prompt(1, 50), &request(1 << 19), vec![]).unwrap();
+    let mut waiting = engine.submit(prompt(2, 50), &request(4), vec![]).unwrap();
+    assert_eq!(waiting.poll_text(Duration::ZERO).unwrap(), Poll::Pending);
+    let canceller = waiting.canceller();
+    std::thread::spawn(move || canceller.cancel());
+    assert_eq!(waiting.poll_text(Duration::from_secs(60)).unwrap(), Poll::Ready(None));
+    assert_eq!(waiting.poll_text(Duration::ZERO).unwrap(), Poll::Ready(None), "the end stays the end");
+    assert_eq!(waiting.completion().unwrap().reason, FinishReason::Cancelled);
 }
 
 #[test]
