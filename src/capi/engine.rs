@@ -48,6 +48,7 @@ unsafe fn config(c: &kvick_config) -> Result<EngineConfig, Fault> {
         max_seqs: input::given(c.max_seqs, "max_seqs")?.unwrap_or(default.max_seqs),
         step_tokens: input::given(c.step_tokens, "step_tokens")?.unwrap_or(default.step_tokens),
         page_tokens: input::given(c.page_tokens, "page_tokens")?.unwrap_or(default.page_tokens),
+        prefix_cache: default.prefix_cache,
     })
 }
 

@@ -78,6 +78,7 @@ impl Cost {
 pub fn run(mut args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.prompt_tokens > 0 && args.tokens > 0 && args.batch > 0, "nothing to measure: a count is 0");
     args.engine.max_seqs = args.batch;
+    args.engine.no_prefix_cache |= args.kv_cache == KvCache::Off;
     args.engine.step_tokens = args.engine.step_tokens.max(args.batch);
     args.engine.context.get_or_insert(args.prompt_tokens + args.tokens + 2);
     let engine = args.engine.load()?;

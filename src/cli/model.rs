@@ -47,6 +47,9 @@ pub struct EngineArgs {
     /// Sequences that run at once
     #[arg(long, value_name = "N", default_value_t = EngineConfig::default().max_seqs)]
     pub max_seqs: usize,
+    /// Compute every prompt whole, whatever others have in common with it
+    #[arg(long)]
+    pub no_prefix_cache: bool,
 }
 
 /// Compute types.
@@ -122,6 +125,7 @@ impl EngineArgs {
             context: self.context,
             step_tokens: self.step_tokens,
             max_seqs: self.max_seqs,
+            prefix_cache: !self.no_prefix_cache,
             ..EngineConfig::new(self.model.model.clone())
         }
     }

@@ -22,18 +22,18 @@ pub(super) fn build(chunks: &[Chunk], running: &[Sequence], pages: &Pages) -> Ho
 }
 
 fn append(batch: &mut HostBatch, s: &Sequence, tokens: usize, page_tokens: usize) {
-    let positions = s.computed..s.computed + tokens;
-    batch.tokens.extend_from_slice(&s.tokens[positions.clone()]);
+    let positions = s.computed()..s.computed() + tokens;
+    batch.tokens.extend_from_slice(&s.tokens()[positions.clone()]);
     batch.positions.extend(positions.clone().map(|p| p as u32));
     batch.query_start.push(batch.tokens.len() as u32);
     batch.kv_len.push(positions.end as u32);
     for (g, group) in batch.groups.iter_mut().enumerate() {
-        let table = s.tables.group(g);
+        let table = s.table(g);
         let slot = |p: usize| table[p / page_tokens] * page_tokens as u32 + (p % page_tokens) as u32;
         group.slot_mapping.extend(positions.clone().map(slot));
         group.page_tables.push(table.to_vec());
     }
-    if positions.end == s.tokens.len() {
+    if positions.end == s.tokens().len() {
         batch.logit_rows.push(batch.tokens.len() as u32 - 1);
         batch.sample.push(s.draw());
         batch.recent.push(s.recent().to_vec());

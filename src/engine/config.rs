@@ -22,6 +22,8 @@ pub struct EngineConfig {
     pub step_tokens: usize,
     /// Tokens of a KV page: 8, 16 or 32.
     pub page_tokens: usize,
+    /// Keep the pages of what was computed while there is room, for prompts that begin alike.
+    pub prefix_cache: bool,
 }
 
 /// The KV pages of an engine.
@@ -48,6 +50,7 @@ impl Default for EngineConfig {
             max_seqs: 16,
             step_tokens: 512,
             page_tokens: 16,
+            prefix_cache: true,
         }
     }
 }

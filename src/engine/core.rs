@@ -2,8 +2,8 @@
 use super::batch;
 use super::request::FinishReason;
 use super::runner::{Drawn, Runner};
-use super::scheduler::{Chunk, Scheduler};
-use super::sequence::Sequence;
+use super::scheduler::{Chunk, End, Scheduler};
+use super::sequence::{Sequence, Submission};
 use super::session::Stats;
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
@@ -19,8 +19,9 @@ pub(super) struct Core<R> {
 
 impl<R: Runner> Core<R> {
     /// Takes a new request.
-    pub fn submit(&mut self, sequence: Sequence) {
-        self.scheduler.waiting.push_back(sequence);
+    pub fn submit(&mut self, submission: Submission) {
+        let keys = self.scheduler.pages.keys(&submission.salt, &submission.prompt);
+        self.scheduler.waiting.push_back(Sequence::new(keys, submission));
     }
 
     /// Whether there is nothing to do.
@@ -28,16 +29,18 @@ impl<R: Runner> Core<R> {
         self.scheduler.running.is_empty() && self.scheduler.waiting.is_empty()
     }
 
-    /// Computes one step. An error of the device ends the sequences of the step, and only those.
-    pub fn step(&mut self) {
+    /// Computes one step, at a time in ms. An error of the device ends the sequences of the step, and only those.
+    pub fn step(&mut self, now: u64) {
+        self.scheduler.pages.now = now;
         self.finish(|s| s.output.is_cancelled().then_some(FinishReason::Cancelled));
         let chunks = self.scheduler.schedule();
         if chunks.is_empty() {
             return;
         }
         let step = batch::build(&chunks, &self.scheduler.running, &self.scheduler.pages);
+        let copies = self.scheduler.pages.take_copies();
         let top = self.top_logits(&chunks);
-        match self.runner.run(&step, &top) {
+        match self.runner.run(&copies, &step, &top) {
             Ok(drawn) => self.postprocess(&chunks, drawn),
             Err(error) => self.fail(&chunks, &error),
         }
@@ -56,16 +59,16 @@ impl<R: Runner> Core<R> {
         let mut done = vec![None; self.scheduler.running.len()];
         for chunk in chunks {
             let s = &mut self.scheduler.running[chunk.seq];
-            s.computed += chunk.tokens;
+            self.scheduler.pages.publish(s, s.computed() + chunk.tokens);
             if s.remaining() > 0 {
                 continue;
             }
             let Some(Drawn { id, logits }) = drawn.next() else { continue };
             let bytes = self.tokenizer.as_ref().map_or(Vec::new(), |t| t.bytes(id));
-            s.tokens.push(id);
+            s.keys.extend(&[id]);
             done[chunk.seq] = match s.output.push(id, &bytes, logits) {
                 true => Some(FinishReason::Stop),
-                false if s.tokens.len() >= s.limit => Some(FinishReason::Length),
+                false if s.tokens().len() >= s.limit => Some(FinishReason::Length),
                 false => None,
             };
         }
@@ -80,9 +83,9 @@ impl<R: Runner> Core<R> {
             Some(reason) => {
                 let output = s.output.take();
                 ended.push((output, reason, s.prompt));
-                true
+                Some(End::Finished)
             }
-            None => false,
+            None => None,
         });
         for (output, reason, prompt) in ended {
             output.finish(reason, prompt);
@@ -97,7 +100,7 @@ impl<R: Runner> Core<R> {
             if failed {
                 s.output.take().fail(share(error));
             }
-            failed
+            failed.then_some(End::Failed)
         });
     }
 
@@ -108,6 +111,7 @@ impl<R: Runner> Core<R> {
         self.stats.prefill_tokens += tokens(false);
         self.stats.preemptions = self.scheduler.preemptions;
         self.stats.free_pages = self.scheduler.pages.free();
+        self.stats.cache = self.scheduler.pages.counters();
     }
 }
 

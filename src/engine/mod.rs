@@ -4,10 +4,11 @@
 //! nothing of a device, and the runner nothing of requests; both are tested alone.
 //!
 //! Invariants:
-//! * A sequence's first `computed` tokens are in the cache, in pages that only its tables hold.
-//! * The oldest running sequence never waits for pages: younger ones give theirs up and are computed again later. A
-//!   request is refused at once if it could not run alone; so every accepted one finishes.
-//! * A request's tokens depend on its own prompt, parameters and seed, not on what runs beside it.
+//! * A running sequence's first `computed` tokens are in pages of its lease on the cache (`crate::kv::Cache`). Whole pages and
+//!   those of ended sequences are shared with whoever has the same salt and the same tokens up to there.
+//! * The oldest running sequence never waits for pages: cached ones are evicted, and younger sequences give theirs up and go
+//!   on later. A request is refused at once if it could not run alone; so every accepted one finishes.
+//! * A request's tokens depend on its own prompt, parameters and seed, not on what runs beside it or what is cached.
 mod batch;
 mod config;
 mod core;

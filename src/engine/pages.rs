@@ -1,159 +1,202 @@
-//! Page tables of sequences over the groups' pools.
+//! The pages of sequences: their leases on the cache, and how many more they will take.
 //!
-//! Invariants: a table has an entry for each page of its tokens, [`GONE`] for those that left the window; growing gives
-//! pages in all groups or in none.
+//! Invariants:
+//! * Growing gives pages in all groups or in none.
+//! * Copies are listed in the order in which they are to run, all before the operations of the next step.
+//! * A sequence writes only to pages that nobody else holds: what it finds or publishes it no longer writes to.
 use super::config::pages_for;
-use crate::kv::pool::{PageId, Pool};
+use super::sequence::Sequence;
+use crate::kv::cache::{Cache, Counters, Lease, PageCopy};
+use crate::kv::{Fingerprint, GroupConfig, Keys, policy};
 
-/// Entry of a page that left the window.
-pub(super) const GONE: u32 = u32::MAX;
-
-/// The pools of all groups.
-#[derive(Debug)]
+/// The cache as the scheduler sees it.
 pub(super) struct Pages {
-    page_tokens: usize,
+    cache: Cache,
     step_tokens: usize,
-    groups: Vec<Group>,
-}
-
-#[derive(Debug)]
-struct Group {
-    pool: Pool,
-    window: Option<usize>,
-}
-
-/// A sequence's pages.
-#[derive(Debug, Default)]
-pub(super) struct Tables(Vec<Table>);
-
-#[derive(Clone, Debug, Default)]
-struct Table {
-    pages: Vec<u32>,
-    /// Entries at the front that are [`GONE`].
-    gone: usize,
-}
-
-impl Tables {
-    /// Physical pages of group `g`.
-    pub fn group(&self, g: usize) -> &[u32] {
-        self.0.get(g).map_or(&[], |t| &t.pages)
-    }
-}
-
-impl Table {
-    fn held(&self) -> usize {
-        self.pages.len() - self.gone
-    }
+    /// Whether sequences find what others computed.
+    reuse: bool,
+    /// Time for policies, in ms; never decreases.
+    pub now: u64,
+    copies: Vec<PageCopy>,
 }
 
 impl Pages {
-    /// `groups`: pages and window of each.
+    /// `groups`: pages and window of each. Pages stay in this process, so `fingerprint` need not tell it from others.
     pub fn new(
+        fingerprint: Fingerprint,
         page_tokens: usize,
         step_tokens: usize,
-        groups: impl IntoIterator<Item = (usize, Option<usize>)>,
+        groups: &[GroupConfig],
+        reuse: bool,
     ) -> Self {
-        let group = |(pages, window)| Group { pool: Pool::new(pages), window };
-        Pages { page_tokens, step_tokens, groups: groups.into_iter().map(group).collect() }
+        let kind = policy::Kind::Kvick;
+        let pages = groups.iter().map(|group| group.pages).max().unwrap_or(0);
+        let ghosts = if reuse { kind.ghosts(pages) } else { 0 };
+        let cache = Cache::new(fingerprint, page_tokens, groups, ghosts, || kind.build(pages, None));
+        Pages { cache, step_tokens, reuse, now: 0, copies: Vec::new() }
     }
 
     /// Tokens of a page.
     pub fn page_tokens(&self) -> usize {
-        self.page_tokens
+        self.cache.page_tokens()
     }
 
     /// Number of groups.
     pub fn groups(&self) -> usize {
-        self.groups.len()
+        self.cache.groups()
+    }
+
+    /// What the cache did so far.
+    pub fn counters(&self) -> Counters {
+        self.cache.counters()
     }
 
     /// Tokens of the longest sequence that fits alone.
     pub fn capacity(&self) -> usize {
-        let full = self.groups.iter().filter(|g| g.pool.pages() < self.peak(g, usize::MAX / 2));
-        full.map(|g| g.pool.pages() * self.page_tokens).min().unwrap_or(usize::MAX)
+        let scarce = (0..self.groups()).filter(|&g| self.cache.pages(g) < self.peak(g, usize::MAX / 2));
+        scarce.map(|g| self.cache.pages(g) * self.page_tokens()).min().unwrap_or(usize::MAX)
     }
 
-    /// Free pages of each group.
+    /// Pages of each group that no sequence holds: free, or cached for those that come.
     pub fn free(&self) -> Vec<usize> {
-        self.groups.iter().map(|g| g.pool.free()).collect()
+        (0..self.groups()).map(|g| self.cache.available(g)).collect()
     }
 
-    fn peak(&self, group: &Group, len: usize) -> usize {
-        pages_for(group.window, self.page_tokens, self.step_tokens, len)
+    fn peak(&self, group: usize, len: usize) -> usize {
+        pages_for(self.cache.window(group), self.page_tokens(), self.step_tokens, len)
     }
 
     /// Pages of each group that a sequence of `len` tokens will still take.
-    pub fn outstanding(&self, tables: &Tables, len: usize) -> Vec<usize> {
-        let held = |g: usize| tables.0.get(g).map_or(0, Table::held);
-        self.groups.iter().enumerate().map(|(g, group)| self.peak(group, len).saturating_sub(held(g))).collect()
+    pub fn outstanding(&self, lease: Option<&Lease>, len: usize) -> Vec<usize> {
+        let held = |g: usize| lease.map_or(0, |lease| lease.held(g));
+        (0..self.groups()).map(|g| self.peak(g, len).saturating_sub(held(g))).collect()
     }
 
-    /// Frees what left the window of the next token (at position `computed`), then makes room for tokens up to `end`.
-    /// False, and nothing taken, if a group has too few free pages.
-    pub fn grow(&mut self, tables: &mut Tables, computed: usize, end: usize) -> bool {
-        tables.0.resize_with(self.groups.len(), Table::default);
-        let wanted = end.div_ceil(self.page_tokens);
-        for (group, table) in self.groups.iter_mut().zip(&mut tables.0) {
-            let first = group.window.map_or(0, |w| (computed + 1).saturating_sub(w) / self.page_tokens);
-            for entry in table.pages.iter_mut().take(first).skip(table.gone) {
-                release(&mut group.pool, *entry);
-                *entry = GONE;
+    /// Pages of each group that a waiting sequence would find in use by others.
+    pub fn shared(&self, s: &Sequence) -> Vec<usize> {
+        if self.reuse { self.cache.shared(&s.keys, s.findable(), self.now) } else { vec![0; self.groups()] }
+    }
+
+    /// The keys of a tenant's sequence.
+    pub fn keys(&self, salt: &[u8], tokens: &[u32]) -> Keys {
+        self.cache.keys(salt, tokens)
+    }
+
+    /// Gives a sequence that will run what is cached of it.
+    pub fn open(&mut self, s: &mut Sequence) {
+        s.lease = Some(match (self.reuse, s.preempted) {
+            (false, _) => self.cache.blank(),
+            (true, false) => self.cache.start(&s.keys, s.findable(), self.now),
+            (true, true) => self.cache.resume(&s.keys, s.findable(), self.now),
+        });
+    }
+
+    /// Lets go of what left the window of the sequence's next token, then makes room for its tokens up to `end`. False, and
+    /// nothing taken, if a group has too few pages.
+    pub fn grow(&mut self, s: &mut Sequence, end: usize) -> bool {
+        let Some(lease) = &mut s.lease else { return false };
+        let position = lease.filled();
+        self.cache.slide(lease, position);
+        let grown = self.cache.grow(lease, end);
+        self.copies.extend(lease.take_copies());
+        grown
+    }
+
+    /// Gives up a found beginning of a page, which needs a page more than computing it; false if there is none.
+    pub fn forgo(&mut self, s: &mut Sequence) -> bool {
+        s.lease.as_mut().is_some_and(|lease| self.cache.forgo_partial(lease))
+    }
+
+    /// Copies that must run before the next step.
+    pub fn take_copies(&mut self) -> Vec<PageCopy> {
+        std::mem::take(&mut self.copies)
+    }
+
+    /// The sequence's first `computed` tokens are in its pages, and others may find them.
+    pub fn publish(&mut self, s: &mut Sequence, computed: usize) {
+        match &mut s.lease {
+            Some(lease) if self.reuse => self.cache.publish(lease, &s.keys, computed, self.now),
+            Some(lease) => lease.fill(computed),
+            None => {}
+        }
+    }
+
+    /// Takes the pages of a sequence that will go on later; whole ones can be found until they are needed.
+    pub fn preempt(&mut self, s: &mut Sequence) {
+        s.preempted = true;
+        self.close(s);
+    }
+
+    /// Takes the pages of a sequence that is at its end; they can be found until they are needed, the last one too.
+    pub fn finish(&mut self, s: &mut Sequence) {
+        s.keys.truncate(s.computed());
+        self.close(s);
+    }
+
+    fn close(&mut self, s: &mut Sequence) {
+        match s.lease.take() {
+            Some(lease) if self.reuse => {
+                let computed = lease.filled();
+                self.cache.finish(lease, &s.keys, computed, self.now);
             }
-            table.gone = table.gone.max(first.min(table.pages.len()));
-        }
-        let mut all = self.groups.iter().zip(&tables.0);
-        if !all.all(|(group, table)| wanted.saturating_sub(table.pages.len()) <= group.pool.free()) {
-            return false;
-        }
-        for (group, table) in self.groups.iter_mut().zip(&mut tables.0) {
-            let pages = group.pool.alloc(wanted.saturating_sub(table.pages.len())).unwrap_or_default();
-            table.pages.extend(pages.into_iter().map(|p| p.0));
-        }
-        true
-    }
-
-    /// Gives all pages back.
-    pub fn release(&mut self, tables: &mut Tables) {
-        for (group, table) in self.groups.iter_mut().zip(&mut tables.0) {
-            table.pages.drain(..).skip(table.gone).for_each(|page| release(&mut group.pool, page));
-            table.gone = 0;
+            Some(lease) => self.cache.cancel(lease),
+            None => {}
         }
     }
-}
 
-fn release(pool: &mut Pool, page: u32) {
-    let released = pool.release(PageId(page));
-    debug_assert_eq!(released, Ok(true), "a page of a table has one holder");
+    /// Takes the pages of a sequence that failed; what was not published is lost.
+    pub fn discard(&mut self, s: &mut Sequence) {
+        if let Some(lease) = s.lease.take() {
+            self.cache.cancel(lease);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tests::sequence_of;
     use super::*;
+
+    fn pages(page_tokens: usize, step_tokens: usize, groups: &[(usize, Option<usize>)]) -> Pages {
+        let groups: Vec<_> = groups.iter().map(|&(pages, window)| GroupConfig { pages, window }).collect();
+        Pages::new(Fingerprint::new([]), page_tokens, step_tokens, &groups, true)
+    }
 
     #[test]
     fn a_window_gives_pages_back_and_all_groups_grow_or_none() {
-        let mut pages = Pages::new(8, 8, [(6, None), (4, Some(10))]);
-        let mut tables = Tables::default();
-        assert!(pages.grow(&mut tables, 0, 16));
-        assert_eq!((tables.group(0).len(), tables.group(1).len(), pages.free()), (2, 2, vec![4, 2]));
+        let mut pages = pages(8, 8, &[(6, None), (4, Some(10))]);
+        let mut s = sequence_of(&pages, &(0..49).collect::<Vec<_>>());
+        pages.open(&mut s);
+        assert!(pages.grow(&mut s, 16));
+        assert_eq!((s.table(0).len(), s.table(1).len(), pages.free()), (2, 2, vec![4, 2]));
+        pages.publish(&mut s, 16);
+        assert!(pages.grow(&mut s, 17));
+        pages.publish(&mut s, 17);
         // Position 17 sees 8..=17: page 0 of the window group is gone.
-        assert!(pages.grow(&mut tables, 17, 18));
-        assert_eq!((tables.group(1)[0], pages.free()), (GONE, vec![3, 2]));
-        assert!(!pages.grow(&mut tables, 17, 49), "the full group has 6 pages");
+        assert!(pages.grow(&mut s, 18));
+        assert_eq!((s.table(1)[0], pages.free()), (u32::MAX, vec![3, 2]));
+        pages.publish(&mut s, 18);
+        assert!(!pages.grow(&mut s, 49), "the full group has 6 pages");
         assert_eq!(pages.free(), [3, 2]);
-        assert!(pages.grow(&mut tables, 40, 48));
-        let gone: Vec<bool> = tables.group(1).iter().map(|&p| p == GONE).collect();
+        assert!(pages.grow(&mut s, 24));
+        pages.publish(&mut s, 24);
+        assert!(pages.grow(&mut s, 40));
+        pages.publish(&mut s, 40);
+        assert!(pages.grow(&mut s, 48));
+        let gone: Vec<bool> = s.table(1).iter().map(|&p| p == u32::MAX).collect();
         assert_eq!((gone, pages.free()), (vec![true, true, true, false, false, false], vec![0, 1]));
-        pages.release(&mut tables);
-        assert_eq!((pages.free(), tables.group(0).len()), (vec![6, 4], 0));
-        assert!(pages.grow(&mut tables, 0, 9));
-        assert_eq!(pages.free(), [4, 2]);
+        pages.preempt(&mut s);
+        assert_eq!((pages.free(), s.table(0).len(), s.computed()), (vec![6, 4], 0, 0));
+        pages.open(&mut s);
+        assert_eq!(s.computed(), 40, "found again");
+        pages.discard(&mut s);
+        assert_eq!(pages.free(), [6, 4]);
     }
 
     #[test]
     fn capacity_is_that_of_the_scarcest_group() {
-        assert_eq!(Pages::new(8, 8, [(6, None), (4, Some(10))]).capacity(), 48);
-        assert_eq!(Pages::new(8, 8, [(6, None), (3, Some(10))]).capacity(), 24);
-        assert_eq!(Pages::new(8, 8, [(4, Some(10))]).capacity(), usize::MAX);
+        assert_eq!(pages(8, 8, &[(6, None), (4, Some(10))]).capacity(), 48);
+        assert_eq!(pages(8, 8, &[(6, None), (3, Some(10))]).capacity(), 24);
+        assert_eq!(pages(8, 8, &[(4, Some(10))]).capacity(), usize::MAX);
     }
 }

@@ -77,13 +77,22 @@ pub struct Request {
     pub ignore_eos: bool,
     /// Report this many of the largest logits with each token.
     pub top_logits: usize,
+    /// Keeps tenants apart: a request finds only what requests with the same salt have computed.
+    pub salt: Vec<u8>,
 }
 
 impl Request {
     /// Greedy, 64 tokens.
     pub fn new(prompt: Prompt) -> Self {
-        let sampling = Sampling::default();
-        Request { prompt, max_tokens: 64, sampling, stop: Vec::new(), ignore_eos: false, top_logits: 0 }
+        Request {
+            prompt,
+            max_tokens: 64,
+            sampling: Sampling::default(),
+            stop: Vec::new(),
+            ignore_eos: false,
+            top_logits: 0,
+            salt: Vec::new(),
+        }
     }
 
     /// Continues a text.

@@ -4,14 +4,17 @@ use super::pages::Pages;
 use super::request::TokenLogits;
 use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, Sample};
 use crate::error::Result;
+use crate::kv::cache::PageCopy;
+use crate::kv::{Fingerprint, GroupConfig};
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
 use std::sync::Arc;
 
 /// What the engine needs of a model.
 pub(super) trait Runner: Send {
-    /// Runs a step and gives one token for each of its logit rows, with the largest logits of as many as `top` says.
-    fn run(&mut self, batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>>;
+    /// Copies pages in the order given, then runs a step and gives one token for each of its logit rows, with the largest
+    /// logits of as many as `top` says.
+    fn run(&mut self, copies: &[PageCopy], batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>>;
 }
 
 /// A sampled token.
@@ -54,8 +57,10 @@ impl ModelRunner {
             drawn: backend.alloc("sampled tokens", limits.logit_rows * 4)?,
             model,
         };
-        let windows = shape.groups.iter().map(|g| g.window);
-        Ok((runner, Pages::new(step.page_tokens, step.tokens, counts.into_iter().zip(windows))))
+        let group = |(pages, spec): (usize, &models::GroupSpec)| GroupConfig { pages, window: spec.window };
+        let groups: Vec<_> = counts.into_iter().zip(&shape.groups).map(group).collect();
+        let fingerprint = Fingerprint::new([("model", format!("{shape:?}").as_bytes())]);
+        Ok((runner, Pages::new(fingerprint, step.page_tokens, step.tokens, &groups, config.prefix_cache)))
     }
 
     /// The model.
@@ -79,8 +84,13 @@ impl ModelRunner {
 }
 
 impl Runner for ModelRunner {
-    fn run(&mut self, batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
+    fn run(&mut self, copies: &[PageCopy], batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
         let backend = Arc::clone(self.model.backend());
+        for copy in copies {
+            let KvGroup { layout, data, .. } = &self.kv[copy.group];
+            let page = layout.page_bytes();
+            backend.copy(data, copy.from.index() * page, data, copy.to.index() * page, page)?;
+        }
         self.batch.load(&*backend, batch)?;
         self.model.forward(&self.batch, &self.kv, &self.workspace)?;
         let rows = batch.logit_rows.len();

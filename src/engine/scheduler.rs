@@ -1,7 +1,8 @@
 //! Which tokens the next step computes.
 //!
 //! Decodes come first, then prompts in pieces, oldest first, within the step's budget; new requests join when their pages
-//! are free. When pages run out the youngest running sequence gives up its own and is computed again later.
+//! are free. When pages run out the youngest running sequence gives up its own and goes on later, from what is left of them in
+//! the cache.
 use super::pages::Pages;
 use super::sequence::Sequence;
 use std::collections::VecDeque;
@@ -11,12 +12,20 @@ use std::collections::VecDeque;
 pub(super) struct Chunk {
     /// Index among the running ones.
     pub seq: usize,
-    /// New tokens, from the sequence's `computed` on.
+    /// New tokens, from the first that is not computed.
     pub tokens: usize,
 }
 
+/// How a sequence ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// What it computed may be found by others.
+    Finished,
+    /// It may not.
+    Failed,
+}
+
 /// Sequences and their pages.
-#[derive(Debug)]
 pub(super) struct Scheduler {
     pub pages: Pages,
     /// Oldest first.
@@ -63,9 +72,12 @@ impl Scheduler {
             if tokens == 0 {
                 return false;
             }
-            if self.pages.grow(&mut s.tables, s.computed, s.computed + tokens) {
+            if self.pages.grow(s, s.computed() + tokens) {
                 chunks.push(Chunk { seq, tokens });
                 return true;
+            }
+            if self.pages.forgo(s) {
+                continue;
             }
             let youngest = self.running.len() - 1;
             self.preempt(youngest);
@@ -74,11 +86,10 @@ impl Scheduler {
         false
     }
 
-    /// Takes the youngest sequence's pages; it will be computed again before those that wait.
+    /// Takes the youngest sequence's pages; it goes on before those that wait.
     fn preempt(&mut self, youngest: usize) {
         let mut s = self.running.remove(youngest);
-        self.pages.release(&mut s.tables);
-        s.computed = 0;
+        self.pages.preempt(&mut s);
         self.waiting.push_front(s);
         self.preemptions += 1;
     }
@@ -94,7 +105,10 @@ impl Scheduler {
         if !self.running.is_empty() && self.short(next) {
             return false;
         }
-        self.running.extend(self.waiting.pop_front());
+        if let Some(mut next) = self.waiting.pop_front() {
+            self.pages.open(&mut next);
+            self.running.push(next);
+        }
         true
     }
 
@@ -102,21 +116,25 @@ impl Scheduler {
     fn short(&self, next: &Sequence) -> bool {
         let mut wanted = vec![0; self.pages.groups()];
         for s in self.running.iter().chain([next]) {
-            let more = self.pages.outstanding(&s.tables, s.tokens.len() + 1);
+            let more = self.pages.outstanding(s.lease.as_ref(), s.tokens().len() + 1);
             wanted.iter_mut().zip(more).for_each(|(sum, n)| *sum += n);
         }
-        wanted.iter().zip(self.pages.free()).any(|(&n, free)| n > free)
+        let free = self.pages.free();
+        let short = |shared: &[usize]| (0..free.len()).any(|g| wanted[g] > free[g] + shared[g]);
+        short(&vec![0; free.len()]) && short(&self.pages.shared(next))
     }
 
-    /// Removes running and waiting sequences that `done` picks and gives their pages back.
-    pub fn remove(&mut self, mut done: impl FnMut(&mut Sequence) -> bool) {
+    /// Removes running and waiting sequences for which `end` says how they ended, and takes their pages.
+    pub fn remove(&mut self, mut end: impl FnMut(&mut Sequence) -> Option<End>) {
         let pages = &mut self.pages;
         let mut keep = |s: &mut Sequence| {
-            let done = done(s);
-            if done {
-                pages.release(&mut s.tables);
+            let end = end(s);
+            match end {
+                Some(End::Finished) => pages.finish(s),
+                Some(End::Failed) => pages.discard(s),
+                None => {}
             }
-            !done
+            end.is_none()
         };
         self.running.retain_mut(&mut keep);
         self.waiting.retain_mut(&mut keep);

@@ -5,9 +5,10 @@ use super::output::Output;
 use super::request::{Completion, Prompt, Request};
 use super::runner::{ModelRunner, Runner};
 use super::scheduler::Scheduler;
-use super::sequence::Sequence;
+use super::sequence::Submission;
 use super::stream::Stream;
 use crate::error::{Error, Result};
+use crate::kv::cache::Counters;
 use crate::models::{Model, ModelConfig};
 use crate::text::Tokenizer;
 use crate::{open, store, weights};
@@ -16,6 +17,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 /// Counts since the engine was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,10 +28,12 @@ pub struct Stats {
     pub prefill_tokens: u64,
     /// Tokens computed one by one.
     pub decode_tokens: u64,
-    /// Times that a sequence gave up its pages to be computed again.
+    /// Times that a sequence gave up its pages and went on later.
     pub preemptions: u64,
-    /// Free pages of each KV group after the last step.
+    /// Pages of each KV group that no request held after the last step: empty, or cached for those that come.
     pub free_pages: Vec<usize>,
+    /// What prompts found in the cache, and why not more.
+    pub cache: Counters,
 }
 
 /// A loaded model that serves requests, also from several threads at once. Dropping it ends what still runs.
@@ -54,7 +58,7 @@ pub struct Engine {
 /// The part that does not depend on a real model.
 pub(super) struct Inner {
     /// `None` once the engine is being dropped.
-    requests: Mutex<Option<Sender<Sequence>>>,
+    requests: Mutex<Option<Sender<Submission>>>,
     pub stats: Arc<Mutex<Stats>>,
     thread: Option<JoinHandle<()>>,
     capacity: usize,
@@ -175,11 +179,9 @@ impl Inner {
         output.stop = request.stop.iter().filter(|s| !s.is_empty()).cloned().collect();
         output.top_logits = request.top_logits;
         let limit = ids.len().saturating_add(request.max_tokens).min(self.capacity).min(self.context);
-        let prompt = ids.len();
-        let sequence =
-            Sequence { tokens: ids, prompt, limit, computed: 0, tables: Default::default(), sampling, output };
+        let submission = Submission { prompt: ids, salt: request.salt.clone(), limit, sampling, output };
         let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = requests.as_ref().is_some_and(|r| r.send(sequence).is_ok());
+        let sent = requests.as_ref().is_some_and(|r| r.send(submission).is_ok());
         if sent { Ok(Stream::new(events, cancelled)) } else { Err(Error::Device("the engine has ended".into())) }
     }
 }
@@ -194,23 +196,24 @@ impl Drop for Inner {
 }
 
 /// The engine's thread: takes requests, steps, and ends when nobody can send any more.
-fn serve<R: Runner>(mut core: Core<R>, requests: &Receiver<Sequence>, stats: &Mutex<Stats>) {
+fn serve<R: Runner>(mut core: Core<R>, requests: &Receiver<Submission>, stats: &Mutex<Stats>) {
     use std::sync::mpsc::TryRecvError;
+    let start = Instant::now();
     loop {
         if core.is_idle() {
             match requests.recv() {
-                Ok(sequence) => core.submit(sequence),
+                Ok(submission) => core.submit(submission),
                 Err(_) => return,
             }
         }
         loop {
             match requests.try_recv() {
-                Ok(sequence) => core.submit(sequence),
+                Ok(submission) => core.submit(submission),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
             }
         }
-        core.step();
+        core.step(start.elapsed().as_millis() as u64);
         stats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&core.stats);
     }
 }

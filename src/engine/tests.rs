@@ -1,29 +1,41 @@
-//! The engine over a runner that has no model: its next token is a hash of all tokens before it, which it reads back
-//! through the page tables. A wrong slot, a page given away too early, a lost or doubled token changes the answer.
+//! The engine over a runner that has no model: what it keeps of a token is a hash of all tokens up to it, made from what the
+//! page tables say is kept of the token before it. A wrong slot, a page given away too early or shared with another history,
+//! a lost or doubled token changes the answer.
 use super::core::Core;
 use super::output::Output;
 use super::pages::Pages;
 use super::request::{Completion, Event, FinishReason, Request, Sampling};
 use super::runner::{Drawn, Runner};
 use super::scheduler::Scheduler;
-use super::sequence::Sequence;
+use super::sequence::{Sequence, Submission};
 use super::session::{Inner, Stats};
 use super::stream::Stream;
 use crate::backend::{BatchLimits, HostBatch};
 use crate::error::{Error, Result};
-use proptest::prelude::*;
+use crate::kv::cache::PageCopy;
+use crate::kv::{Fingerprint, GroupConfig};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+mod prefix;
+
 const VOCAB: u32 = 1000;
+
+/// Hash of no tokens.
+const NOTHING: u32 = 17;
+
+/// Hash of a history and one more token.
+fn hash(history: u32, token: u32) -> u32 {
+    (history ^ token).wrapping_mul(0x9e37_79b1).rotate_left(7)
+}
 
 /// The token after a history.
 fn next(history: &[u32]) -> u32 {
-    history.iter().fold(17u32, |h, &t| (h ^ t).wrapping_mul(0x9e37_79b1).rotate_left(7)) % VOCAB
+    history.iter().fold(NOTHING, |h, &t| hash(h, t)) % VOCAB
 }
 
 /// What an undisturbed engine answers.
@@ -43,12 +55,18 @@ struct Shape {
     max_seqs: usize,
     /// Pages and window of each group; the first has no window.
     groups: Vec<(usize, Option<usize>)>,
+    /// Whether requests find what others computed.
+    reuse: bool,
+}
+
+fn shape(page_tokens: usize, step_tokens: usize, max_seqs: usize, groups: &[(usize, Option<usize>)]) -> Shape {
+    Shape { page_tokens, step_tokens, max_seqs, groups: groups.to_vec(), reuse: true }
 }
 
 struct FakeRunner {
     shape: Shape,
     limits: BatchLimits,
-    /// Per group: token and position in each slot.
+    /// Per group: hash of the tokens up to the one in each slot, and its position.
     slots: Vec<HashMap<u32, (u32, u32)>>,
     /// Sequences and tokens of each step.
     seen: Arc<Mutex<Vec<(usize, usize)>>>,
@@ -76,51 +94,70 @@ impl FakeRunner {
         FakeRunner { shape: shape.clone(), limits, slots, seen: Arc::default(), fail_at: usize::MAX }
     }
 
-    /// The sequence of a logit row, read back from the pages of the first group; window groups must agree with it as far
-    /// as their window reaches.
-    fn history(&self, batch: &HostBatch, seq: usize) -> Vec<u32> {
-        let len = batch.kv_len[seq];
-        let read = |g: usize, p: u32| {
-            let table = &batch.groups[g].page_tables[seq];
-            let pt = self.shape.page_tokens as u32;
-            let slot = table[(p / pt) as usize] * pt + p % pt;
-            assert!((slot as usize) < self.shape.groups[g].0 * self.shape.page_tokens, "slot {slot} of group {g}");
-            let (token, position) = self.slots[g][&slot];
-            assert_eq!(position, p, "group {g}, slot {slot}");
-            token
+    /// What a group keeps of a sequence's token.
+    fn read(&self, batch: &HostBatch, g: usize, seq: usize, position: u32) -> u32 {
+        let slot = slot(&batch.groups[g].page_tables[seq], position, self.shape.page_tokens);
+        assert!((slot as usize) < self.shape.groups[g].0 * self.shape.page_tokens, "slot {slot} of group {g}");
+        let (hash, at) = self.slots[g][&slot];
+        assert_eq!(at, position, "group {g}, slot {slot}");
+        hash
+    }
+
+    /// Keeps the tokens of a sequence; returns the hash of them all. Groups must agree as far as their windows reach.
+    fn compute(&mut self, batch: &HostBatch, seq: usize) -> u32 {
+        let rows = batch.query_start[seq] as usize..batch.query_start[seq + 1] as usize;
+        let mut last = match batch.positions[rows.start] {
+            0 => NOTHING,
+            first => self.read(batch, 0, seq, first - 1),
         };
-        let history: Vec<u32> = (0..len).map(|p| read(0, p)).collect();
-        for (g, (_, window)) in self.shape.groups.iter().enumerate() {
-            let first = len.saturating_sub(window.unwrap_or(usize::MAX).min(len as usize) as u32);
-            for p in first..len {
-                assert_eq!(read(g, p), history[p as usize], "group {g}, position {p}");
+        for row in rows {
+            let position = batch.positions[row];
+            last = hash(last, batch.tokens[row]);
+            for (g, group) in batch.groups.iter().enumerate() {
+                assert_eq!(group.slot_mapping[row], slot(&group.page_tables[seq], position, self.shape.page_tokens));
+                self.slots[g].insert(group.slot_mapping[row], (last, position));
+            }
+            for (g, (_, window)) in self.shape.groups.iter().enumerate() {
+                let seen = window.map_or(0, |w| (position + 1).saturating_sub(w as u32));
+                for p in seen..=position {
+                    assert_eq!(self.read(batch, g, seq, p), self.read(batch, 0, seq, p), "group {g}, position {p}");
+                }
             }
         }
-        history
+        last
     }
 }
 
+/// Where a table puts a position.
+fn slot(table: &[u32], position: u32, page_tokens: usize) -> u32 {
+    table[position as usize / page_tokens] * page_tokens as u32 + position % page_tokens as u32
+}
+
 impl Runner for FakeRunner {
-    fn run(&mut self, batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
+    fn run(&mut self, copies: &[PageCopy], batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
         let counts = batch.check(&self.limits)?;
         assert_eq!(top.len(), batch.logit_rows.len());
         self.seen.lock().unwrap().push((counts.seqs, counts.tokens));
         if self.seen.lock().unwrap().len() > self.fail_at {
             return Err(Error::Overflow("a test".into()));
         }
-        for (g, group) in batch.groups.iter().enumerate() {
-            for (i, &slot) in group.slot_mapping.iter().enumerate() {
-                self.slots[g].insert(slot, (batch.tokens[i], batch.positions[i]));
+        for &PageCopy { group, from, to, tokens } in copies {
+            for i in 0..tokens as u32 {
+                let [from, to] = [from, to].map(|page| page.0 * self.shape.page_tokens as u32 + i);
+                let kept = self.slots[group][&from];
+                self.slots[group].insert(to, kept);
             }
         }
+        let hashes: Vec<u32> = (0..batch.kv_len.len()).map(|seq| self.compute(batch, seq)).collect();
         let seq_of = |row: u32| batch.query_start.iter().position(|&start| start > row).unwrap() - 1;
-        let draw = |&row: &u32| Drawn { id: next(&self.history(batch, seq_of(row))), logits: None };
+        let draw = |&row: &u32| Drawn { id: hashes[seq_of(row)] % VOCAB, logits: None };
         Ok(batch.logit_rows.iter().map(draw).collect())
     }
 }
 
 fn scheduler(shape: &Shape) -> Scheduler {
-    let pages = Pages::new(shape.page_tokens, shape.step_tokens, shape.groups.clone());
+    let groups: Vec<_> = shape.groups.iter().map(|&(pages, window)| GroupConfig { pages, window }).collect();
+    let pages = Pages::new(Fingerprint::new([]), shape.page_tokens, shape.step_tokens, &groups, shape.reuse);
     Scheduler::new(pages, shape.step_tokens, shape.max_seqs)
 }
 
@@ -128,22 +165,25 @@ fn core(shape: &Shape) -> Core<FakeRunner> {
     Core { scheduler: scheduler(shape), runner: FakeRunner::new(shape), tokenizer: None, stats: Stats::default() }
 }
 
-/// A sequence for a core without a session, and where its events arrive.
-fn sequence(prompt: &[u32], tokens: usize) -> (Sequence, std::sync::mpsc::Receiver<Event>) {
+/// A request for a core without a session, and where its events arrive.
+fn submission(prompt: &[u32], tokens: usize) -> (Submission, Receiver<Event>) {
     let (sender, receiver) = channel();
-    let sequence = Sequence {
-        tokens: prompt.to_vec(),
-        prompt: prompt.len(),
+    let submission = Submission {
+        prompt: prompt.to_vec(),
+        salt: Vec::new(),
         limit: prompt.len() + tokens,
-        computed: 0,
-        tables: Default::default(),
         sampling: Sampling::default().params().unwrap(),
         output: Output::new(sender, Arc::default()),
     };
-    (sequence, receiver)
+    (submission, receiver)
 }
 
-fn finished(events: &std::sync::mpsc::Receiver<Event>) -> Completion {
+/// A sequence that nobody listens to.
+pub(super) fn sequence_of(pages: &Pages, tokens: &[u32]) -> Sequence {
+    Sequence::new(pages.keys(b"", tokens), submission(tokens, 1).0)
+}
+
+fn finished(events: &Receiver<Event>) -> Completion {
     match events.try_iter().last() {
         Some(Event::Finished(completion)) => completion,
         other => panic!("{other:?}"),
@@ -156,16 +196,16 @@ fn prompt(seed: u32, len: usize) -> Vec<u32> {
 
 #[test]
 fn a_step_mixes_decodes_with_pieces_of_prompts() {
-    let shape = Shape { page_tokens: 8, step_tokens: 16, max_seqs: 4, groups: vec![(100, None)] };
+    let shape = shape(8, 16, 4, &[(100, None)]);
     let mut core = core(&shape);
-    let (first, first_events) = sequence(&prompt(1, 10), 12);
+    let (first, first_events) = submission(&prompt(1, 10), 12);
     core.submit(first);
-    core.step();
-    let (long, long_events) = sequence(&prompt(2, 40), 2);
+    core.step(0);
+    let (long, long_events) = submission(&prompt(2, 40), 2);
     core.submit(long);
     let mut steps = 1;
     while !core.is_idle() {
-        core.step();
+        core.step(0);
         steps += 1;
         assert!(steps < 100);
     }
@@ -178,17 +218,17 @@ fn a_step_mixes_decodes_with_pieces_of_prompts() {
 
 #[test]
 fn the_youngest_gives_way_and_every_request_finishes() {
-    let shape = Shape { page_tokens: 8, step_tokens: 32, max_seqs: 4, groups: vec![(8, None)] };
+    let shape = shape(8, 32, 4, &[(8, None)]);
     let mut core = core(&shape);
-    let requests: Vec<_> = (0..4).map(|i| (prompt(i, 9), sequence(&prompt(i, 9), 40))).collect();
+    let requests: Vec<_> = (0..4).map(|i| (prompt(i, 9), submission(&prompt(i, 9), 40))).collect();
     let mut events = Vec::new();
-    for (prompt, (sequence, receiver)) in requests {
-        core.submit(sequence);
+    for (prompt, (submission, receiver)) in requests {
+        core.submit(submission);
         events.push((prompt, receiver));
     }
     let mut order = Vec::new();
     for step in 0..2000 {
-        core.step();
+        core.step(0);
         for (i, (prompt, receiver)) in events.iter().enumerate() {
             for event in receiver.try_iter() {
                 let Event::Finished(done) = event else { panic!("{event:?}") };
@@ -208,20 +248,20 @@ fn the_youngest_gives_way_and_every_request_finishes() {
 
 #[test]
 fn a_failed_step_ends_its_sequences_and_no_others() {
-    let shape = Shape { page_tokens: 8, step_tokens: 8, max_seqs: 1, groups: vec![(8, None)] };
+    let shape = shape(8, 8, 1, &[(8, None)]);
     let mut core = core(&shape);
     core.runner.fail_at = 2;
-    let (first, first_events) = sequence(&prompt(1, 4), 10);
-    let (second, second_events) = sequence(&prompt(2, 4), 10);
+    let (first, first_events) = submission(&prompt(1, 4), 10);
+    let (second, second_events) = submission(&prompt(2, 4), 10);
     core.submit(first);
     core.submit(second);
     for _ in 0..3 {
-        core.step();
+        core.step(0);
     }
     assert!(matches!(first_events.try_iter().last(), Some(Event::Failed(Error::Overflow(_)))));
     core.runner.fail_at = usize::MAX;
     while !core.is_idle() {
-        core.step();
+        core.step(0);
     }
     assert_eq!(finished(&second_events).ids, answer(&prompt(2, 4), 10));
     assert_eq!(core.stats.free_pages, [8]);
@@ -237,7 +277,7 @@ fn request(max_tokens: usize) -> Request {
 
 #[test]
 fn what_could_never_run_is_refused() {
-    let shape = Shape { page_tokens: 8, step_tokens: 16, max_seqs: 2, groups: vec![(4, None)] };
+    let shape = shape(8, 16, 2, &[(4, None)]);
     let engine = inner(&shape, 30);
     let refused = |ids: Vec<u32>, request: &Request| engine.submit(ids, request, vec![]).unwrap_err().to_string();
     assert!(refused(vec![], &request(1)).contains("no token"));
@@ -254,7 +294,7 @@ fn what_could_never_run_is_refused() {
 
 #[test]
 fn a_stop_token_ends_the_text_and_is_not_part_of_it() {
-    let shape = Shape { page_tokens: 8, step_tokens: 16, max_seqs: 2, groups: vec![(40, None)] };
+    let shape = shape(8, 16, 2, &[(40, None)]);
     let ids = answer(&prompt(3, 5), 8);
     let done = inner(&shape, 100).submit(prompt(3, 5), &request(8), vec![ids[5]]).unwrap().wait().unwrap();
     assert_eq!((done.ids, done.reason, done.prompt_tokens), (ids[..5].to_vec(), FinishReason::Stop, 5));
@@ -262,7 +302,7 @@ fn a_stop_token_ends_the_text_and_is_not_part_of_it() {
 
 #[test]
 fn cancelled_and_dropped_streams_give_their_pages_back() {
-    let shape = Shape { page_tokens: 8, step_tokens: 64, max_seqs: 4, groups: vec![(1000, None)] };
+    let shape = shape(8, 64, 4, &[(1000, None)]);
     let engine = inner(&shape, 1 << 20);
     drop(engine.submit(prompt(1, 50), &request(1 << 19), vec![]).unwrap());
     let cancelled = engine.submit(prompt(2, 50), &request(1 << 19), vec![]).unwrap();
@@ -279,7 +319,7 @@ fn cancelled_and_dropped_streams_give_their_pages_back() {
 
 #[test]
 fn a_stream_is_polled_and_cancelled_from_another_thread() {
-    let shape = Shape { page_tokens: 8, step_tokens: 64, max_seqs: 1, groups: vec![(1 << 17, None)] };
+    let shape = shape(8, 64, 1, &[(1 << 17, None)]);
     let engine = inner(&shape, 1 << 20);
     let _running = engine.submit(prompt(1, 50), &request(1 << 19), vec![]).unwrap();
     let mut waiting = engine.submit(prompt(2, 50), &request(4), vec![]).unwrap();
@@ -293,7 +333,7 @@ fn a_stream_is_polled_and_cancelled_from_another_thread() {
 
 #[test]
 fn a_dropped_engine_ends_its_streams() {
-    let shape = Shape { page_tokens: 8, step_tokens: 64, max_seqs: 4, groups: vec![(1 << 18, None)] };
+    let shape = shape(8, 64, 4, &[(1 << 18, None)]);
     let engine = inner(&shape, 1 << 30);
     let stream: Stream = engine.submit(prompt(1, 5), &request(1 << 20), vec![]).unwrap();
     drop(engine);
@@ -303,7 +343,7 @@ fn a_dropped_engine_ends_its_streams() {
 
 #[test]
 fn threads_submit_at_once() {
-    let shape = Shape { page_tokens: 8, step_tokens: 32, max_seqs: 8, groups: vec![(60, None), (30, Some(20))] };
+    let shape = shape(8, 32, 8, &[(60, None), (30, Some(20))]);
     let engine = inner(&shape, 1000);
     let served = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -320,51 +360,4 @@ fn threads_submit_at_once() {
         }
     });
     assert_eq!(served.into_inner(), 160);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
-    #[test]
-    fn any_load_gives_every_request_its_own_answer(
-        page in prop_oneof![Just(8usize), Just(16)],
-        step in 8usize..80,
-        seqs in 1usize..8,
-        full in 8usize..40,
-        window in 1usize..60,
-        loads in proptest::collection::vec((1usize..60, 1usize..40, 0usize..30), 1..10),
-    ) {
-        let wide = super::config::pages_for(Some(window), page, step, usize::MAX / 2);
-        let shape = Shape {
-            page_tokens: page, step_tokens: step.max(seqs), max_seqs: seqs,
-            groups: vec![(full, None), (wide.min(full) + window % 7, Some(window))],
-        };
-        let mut core = core(&shape);
-        let capacity = core.scheduler.pages.capacity();
-        let mut pending: Vec<_> = loads.iter().enumerate().map(|(i, &(len, tokens, at))| {
-            let prompt = prompt(i as u32, len.min(capacity - 1));
-            let tokens = tokens.min(capacity - prompt.len());
-            (at, prompt, tokens)
-        }).collect();
-        let mut events = Vec::new();
-        for step in 0..20_000 {
-            pending.retain(|(at, prompt, tokens)| {
-                if *at <= step {
-                    let (sequence, receiver) = sequence(prompt, *tokens);
-                    core.submit(sequence);
-                    events.push((answer(prompt, *tokens), receiver));
-                }
-                *at > step
-            });
-            core.step();
-            if pending.is_empty() && core.is_idle() {
-                break;
-            }
-            prop_assert!(step < 19_999, "does not finish: {shape:?}");
-        }
-        for (expected, receiver) in &events {
-            prop_assert_eq!(&finished(receiver).ids, expected);
-        }
-        let pages: Vec<usize> = shape.groups.iter().map(|g| g.0).collect();
-        prop_assert_eq!(core.scheduler.pages.free(), pages);
-    }
 }

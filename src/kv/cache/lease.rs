@@ -273,6 +273,9 @@ impl Cache {
 
     /// Lets go of pages that no token from `position` on will read in groups with a window.
     pub fn slide(&mut self, lease: &mut Lease, position: usize) {
+        // A half-matching page that is not copied yet may still be given up, and its tokens computed.
+        let whole = if lease.partial.is_some() { lease.nodes.len() * self.page_tokens } else { position };
+        let position = position.min(whole);
         for group in 0..self.groups() {
             let Some(window) = self.windows[group] else { continue };
             let first = (position + 1).saturating_sub(window) / self.page_tokens;

@@ -51,17 +51,15 @@ impl Cache {
     }
 
     /// Pages of each group that [`Cache::start`] would find and that are in use already, so that they cost no room.
-    pub fn shared(&mut self, keys: &Keys, limit: usize, now: u64) -> Vec<usize> {
-        let mut path = std::mem::take(&mut self.scratch);
+    pub fn shared(&self, keys: &Keys, limit: usize, now: u64) -> Vec<usize> {
+        let mut path = Vec::with_capacity(keys.pages());
         self.find(keys, &mut path);
         let pages = self.reach(keys, &path, limit, now).pages;
         let kept = |group: usize| {
             let from = self.tree.window(group).map_or(0, |window| pages.saturating_sub(window));
             path[from..pages].iter().filter(|&&node| self.tree.is_kept(group, node)).count()
         };
-        let shared = (0..self.groups()).map(kept).collect();
-        self.scratch = path;
-        shared
+        (0..self.groups()).map(kept).collect()
     }
 
     /// The known nodes of a sequence's pages, shallow first.
