@@ -42,7 +42,9 @@ fn serve(server: Arc<Server>, files: HashMap<&'static str, Vec<u8>>, cut: &'stat
             request.respond(Response::from_string(body)).unwrap();
             continue;
         }
-        let Some((name, bytes)) = files.iter().find(|(n, _)| url == format!("/o/n/resolve/main/{n}")) else {
+        let Some((name, bytes)) =
+            files.iter().find(|(n, _)| ["main", "c0ffee"].iter().any(|r| url == format!("/o/n/resolve/{r}/{n}")))
+        else {
             request.respond(Response::from_string("no such file").with_status_code(404)).unwrap();
             continue;
         };
@@ -121,6 +123,9 @@ fn fetches_resumes_and_explains() {
     assert!(starts.len() >= 2 && starts[0] == 0 && *starts.last().unwrap() > 0, "not resumed: {starts:?}");
 
     let before = log.lock().unwrap().len();
+    assert_eq!(resolve("hf:o/n", &mut ()).unwrap(), folder);
+    assert_eq!(log.lock().unwrap().len(), before, "a checkpoint that is here was fetched again");
+
     let file = resolve("hf:o/n:small.gguf", &mut ()).unwrap();
     assert_eq!(std::fs::read(&file).unwrap(), b"GGUF");
     resolve("hf:o/n:small.gguf", &mut ()).unwrap();
@@ -136,4 +141,8 @@ fn fetches_resumes_and_explains() {
     }
     server.unblock();
     thread.join().unwrap();
+    drop(server);
+    assert_eq!(resolve("hf:o/n", &mut ()).unwrap(), folder, "without the hub");
+    let message = resolve("hf:o/other", &mut ()).unwrap_err().to_string();
+    assert!(message.contains("the network"), "{message}");
 }

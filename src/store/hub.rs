@@ -1,16 +1,20 @@
 //! `hf:owner/name[:file]`: models of a hub that speaks Hugging Face's layout, by the crate hf-hub (which resumes by byte).
 //!
-//! Without a file name: the safetensors checkpoint with its config and tokenizer if there is one, else the only GGUF file.
+//! Without a file name: the safetensors checkpoint with its config and tokenizer if there is one, else the only GGUF file. The
+//! hub is asked which revision is the newest; what is here of it is not fetched again, and where the hub cannot be reached the
+//! last revision that is here whole is taken.
 use super::wheels::hash_file;
 use super::{Progress, create_dir};
 use crate::error::{Error, Result};
 use hf_hub::api::sync::{ApiBuilder, ApiRepo};
-use hf_hub::{Cache, Repo};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Tries after the first, 0.3 s, 0.6 s ... apart.
 const TRIES: u32 = 3;
+/// Stands beside the files of a revision that is here whole, and names the first of them.
+const WHOLE: &str = ".whole";
 /// What a checkpoint's folder may hold besides the weights.
 const EXTRAS: [&str; 5] = [
     "tokenizer.json",
@@ -24,8 +28,9 @@ const EXTRAS: [&str; 5] = [
 pub fn fetch(address: &str, cache: &Path, progress: &mut dyn Progress) -> Result<PathBuf> {
     let (repo, file) = split(address)?;
     create_dir(cache)?;
+    let kept = Cache::new(cache.to_path_buf()).repo(Repo::model(repo.into()));
     if let Some(file) = file
-        && let Some(path) = Cache::new(cache.to_path_buf()).repo(Repo::model(repo.into())).get(file)
+        && let Some(path) = kept.get(file)
     {
         return Ok(path);
     }
@@ -42,18 +47,36 @@ pub fn fetch(address: &str, cache: &Path, progress: &mut dyn Progress) -> Result
              opens private models); what is already here is kept"
         ))
     };
-    let api = builder.build().map_err(|e| failed(&e))?.model(repo.to_string());
+    let hub = builder.build().map_err(|e| failed(&e))?;
+    let api = hub.model(repo.to_string());
     if let Some(file) = file {
         return get(&api, file, progress).map_err(|e| failed(&e));
     }
-    let names: Vec<String> = api.info().map_err(|e| failed(&e))?.siblings.into_iter().map(|s| s.rfilename).collect();
-    let wanted = choose(repo, &names)?;
-    let mut last = None;
-    for name in &wanted {
-        last = Some(get(&api, name, progress).map_err(|e| failed(&e))?);
+    let info = match api.info() {
+        Ok(info) => info,
+        Err(e) => return last_whole(&kept).ok_or_else(|| failed(&e)),
+    };
+    let names: Vec<String> = info.siblings.into_iter().map(|s| s.rfilename).collect();
+    let (wanted, folder) = (choose(repo, &names)?, kept.pointer_path(&info.sha));
+    // By its hash: the branch may move on while it is fetched.
+    let api = hub.repo(Repo::with_revision(repo.into(), RepoType::Model, info.sha.clone()));
+    for name in wanted.iter().filter(|name| !folder.join(name).exists()) {
+        get(&api, name, progress).map_err(|e| failed(&e))?;
     }
-    let path = last.ok_or_else(|| failed(&"it has no files"))?;
-    Ok(if wanted[0] == "config.json" { path.parent().unwrap_or(cache).to_path_buf() } else { path })
+    kept.create_ref(&info.sha).and_then(|()| std::fs::write(folder.join(WHOLE), &wanted[0])).map_err(|e| failed(&e))?;
+    Ok(place(&folder, &wanted[0]))
+}
+
+/// What is loaded: the folder of a checkpoint, or the file.
+fn place(folder: &Path, first: &str) -> PathBuf {
+    if first == "config.json" { folder.to_path_buf() } else { folder.join(first) }
+}
+
+/// The revision that was fetched last, if all of it is here.
+fn last_whole(kept: &CacheRepo) -> Option<PathBuf> {
+    let folder = kept.get(WHOLE)?.parent()?.to_path_buf();
+    let first = std::fs::read_to_string(folder.join(WHOLE)).ok()?;
+    Some(place(&folder, &first)).filter(|path| path.exists())
 }
 
 fn split(address: &str) -> Result<(&str, Option<&str>)> {
