@@ -47,7 +47,8 @@ pub mod weights;
 
 #[cfg(feature = "engine")]
 pub use engine::{
-    Canceller, Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Stream, TokenLogits,
+    Canceller, Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Session, Stream,
+    TokenLogits,
 };
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};

@@ -34,8 +34,10 @@ fn append(batch: &mut HostBatch, s: &Sequence, tokens: usize, page_tokens: usize
         group.page_tables.push(table.to_vec());
     }
     if positions.end == s.tokens().len() {
-        batch.logit_rows.push(batch.tokens.len() as u32 - 1);
-        batch.sample.push(s.draw());
-        batch.recent.push(s.recent().to_vec());
+        for draw in s.draws() {
+            batch.logit_rows.push(batch.tokens.len() as u32 - 1);
+            batch.sample.push(draw);
+            batch.recent.push(s.recent().to_vec());
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::request::FinishReason;
 use super::runner::{Drawn, Runner};
 use super::scheduler::{Chunk, End, Scheduler};
 use super::sequence::{Sequence, Submission};
-use super::session::Stats;
+use super::session::{Message, Reply, Stats};
 use crate::error::{Error, Result};
 use crate::text::Tokenizer;
 use std::sync::Arc;
@@ -21,7 +21,17 @@ impl<R: Runner> Core<R> {
     /// Takes a new request.
     pub fn submit(&mut self, submission: Submission) {
         let keys = self.scheduler.pages.keys(&submission.salt, &submission.prompt);
-        self.scheduler.waiting.push_back(Sequence::new(keys, submission));
+        self.scheduler.queue(Sequence::new(keys, submission));
+    }
+
+    /// Takes what was sent, at a time in ms; returns how to answer it.
+    pub fn take(&mut self, message: Message, now: u64) -> Option<Reply> {
+        self.scheduler.pages.now = now;
+        match message {
+            Message::Submit(submission) => self.submit(submission),
+            Message::Call(call) => return Some(call(&mut self.scheduler)),
+        }
+        None
     }
 
     /// Whether there is nothing to do.
@@ -32,7 +42,8 @@ impl<R: Runner> Core<R> {
     /// Computes one step, at a time in ms. An error of the device ends the sequences of the step, and only those.
     pub fn step(&mut self, now: u64) {
         self.scheduler.pages.now = now;
-        self.finish(|s| s.output.is_cancelled().then_some(FinishReason::Cancelled));
+        self.scheduler.pages.expire_pins();
+        self.cancel();
         let chunks = self.scheduler.schedule();
         if chunks.is_empty() {
             return;
@@ -50,7 +61,18 @@ impl<R: Runner> Core<R> {
     /// How many logits each drawing chunk reports.
     fn top_logits(&self, chunks: &[Chunk]) -> Vec<usize> {
         let seqs = chunks.iter().map(|c| (c, &self.scheduler.running[c.seq]));
-        seqs.filter(|(c, s)| c.tokens == s.remaining()).map(|(_, s)| s.output.top_logits).collect()
+        let drawing = seqs.filter(|(c, s)| c.tokens == s.remaining());
+        drawing.flat_map(|(_, s)| s.outputs().map(|output| output.top_logits)).collect()
+    }
+
+    /// Ends the answers that nobody waits for any more.
+    fn cancel(&mut self) {
+        for s in self.scheduler.running.iter_mut().chain(&mut self.scheduler.waiting) {
+            for output in s.prune() {
+                output.finish(FinishReason::Cancelled, s.prompt, s.found);
+            }
+        }
+        self.finish(|s| s.output.is_cancelled().then_some(FinishReason::Cancelled));
     }
 
     /// Gives the new tokens to their sequences and ends those that are done.
@@ -63,14 +85,14 @@ impl<R: Runner> Core<R> {
             if s.remaining() > 0 {
                 continue;
             }
-            let Some(Drawn { id, logits }) = drawn.next() else { continue };
-            let bytes = self.tokenizer.as_ref().map_or(Vec::new(), |t| t.bytes(id));
-            s.keys.extend(&[id]);
-            done[chunk.seq] = match s.output.push(id, &bytes, logits) {
-                true => Some(FinishReason::Stop),
-                false if s.tokens().len() >= s.limit => Some(FinishReason::Length),
-                false => None,
-            };
+            let twins = std::mem::take(&mut s.twins);
+            let pages = &mut self.scheduler.pages;
+            let forks: Vec<_> = twins.into_iter().map(|twin| s.fork(twin, pages.fork(s))).collect();
+            done[chunk.seq] = deliver(s, drawn.next(), self.tokenizer.as_deref());
+            for mut fork in forks {
+                done.push(deliver(&mut fork, drawn.next(), self.tokenizer.as_deref()));
+                self.scheduler.running.push(fork);
+            }
         }
         let mut done = done.into_iter();
         self.finish(|_| done.next().flatten());
@@ -82,13 +104,13 @@ impl<R: Runner> Core<R> {
         self.scheduler.remove(|s| match reason(s) {
             Some(reason) => {
                 let output = s.output.take();
-                ended.push((output, reason, s.prompt));
+                ended.push((output, reason, s.prompt, s.found));
                 Some(End::Finished)
             }
             None => None,
         });
-        for (output, reason, prompt) in ended {
-            output.finish(reason, prompt);
+        for (output, reason, prompt, found) in ended {
+            output.finish(reason, prompt, found);
         }
     }
 
@@ -99,6 +121,7 @@ impl<R: Runner> Core<R> {
             let failed = index.next().is_some_and(|i| chunks.iter().any(|c| c.seq == i));
             if failed {
                 s.output.take().fail(share(error));
+                s.twins.drain(..).for_each(|twin| twin.output.fail(share(error)));
             }
             failed.then_some(End::Failed)
         });
@@ -109,9 +132,26 @@ impl<R: Runner> Core<R> {
         let tokens = |one: bool| chunks.iter().filter(|c| (c.tokens == 1) == one).map(|c| c.tokens as u64).sum::<u64>();
         self.stats.decode_tokens += tokens(true);
         self.stats.prefill_tokens += tokens(false);
+        self.observe();
+    }
+
+    /// Brings the counts of others up to date.
+    pub fn observe(&mut self) {
         self.stats.preemptions = self.scheduler.preemptions;
         self.stats.free_pages = self.scheduler.pages.free();
         self.stats.cache = self.scheduler.pages.counters();
+    }
+}
+
+/// Gives a sequence its next token; why it ends, if it does.
+fn deliver(s: &mut Sequence, drawn: Option<Drawn>, tokenizer: Option<&Tokenizer>) -> Option<FinishReason> {
+    let Drawn { id, logits } = drawn?;
+    let bytes = tokenizer.map_or(Vec::new(), |t| t.bytes(id));
+    s.keys.extend(&[id]);
+    match s.output.push(id, &bytes, logits) {
+        true => Some(FinishReason::Stop),
+        false if s.tokens().len() >= s.limit => Some(FinishReason::Length),
+        false => None,
     }
 }
 

@@ -12,8 +12,10 @@
 mod batch;
 mod config;
 mod core;
+mod handle;
 mod output;
 mod pages;
+mod pins;
 mod request;
 mod runner;
 mod scheduler;
@@ -24,6 +26,8 @@ mod stream;
 mod tests;
 
 pub use config::{EngineConfig, KvPlan};
+pub use handle::{Forked, Invalidated, Session};
+pub use pins::Pinned;
 pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
 pub use session::{Engine, Stats};
 pub use stream::{Canceller, Stream};

@@ -92,7 +92,7 @@ impl Output {
     }
 
     /// Sends the rest and the completion.
-    pub fn finish(mut self, reason: FinishReason, prompt_tokens: usize) {
+    pub fn finish(mut self, reason: FinishReason, prompt_tokens: usize, cached_tokens: usize) {
         if reason != FinishReason::Stop {
             self.text.push_str(&self.stream.finish());
         }
@@ -100,7 +100,7 @@ impl Output {
             let _ = self.events.send(Event::Text(self.text[self.sent..].to_string()));
         }
         let Output { events, text, ids, logits, .. } = self;
-        let _ = events.send(Event::Finished(Completion { text, ids, reason, prompt_tokens, logits }));
+        let _ = events.send(Event::Finished(Completion { text, ids, reason, prompt_tokens, cached_tokens, logits }));
     }
 
     /// Tells of a failure.
@@ -145,7 +145,7 @@ mod tests {
         assert!(!out.push(3, b"T S", None));
         assert_eq!(heard(&rx).0, ["ENT "]);
         assert!(out.push(4, b"TOP rest", None));
-        out.finish(FinishReason::Stop, 7);
+        out.finish(FinishReason::Stop, 7, 0);
         let (texts, done) = heard(&rx);
         assert!(texts.is_empty());
         let done = done.unwrap();
@@ -157,7 +157,7 @@ mod tests {
         let (mut out, rx) = output(&["END"]);
         assert!(!out.push(1, b"the EN", None));
         assert!(out.push(9, b"", None));
-        out.finish(FinishReason::Stop, 1);
+        out.finish(FinishReason::Stop, 1, 0);
         let (texts, done) = heard(&rx);
         assert_eq!((texts.concat().as_str(), done.unwrap().text.as_str()), ("the EN", "the EN"));
     }
@@ -171,7 +171,7 @@ mod tests {
         out.push(2, &crab[2..], None);
         assert_eq!(heard(&rx).0, ["🦀"]);
         out.push(3, &crab[..1], None);
-        out.finish(FinishReason::Length, 1);
+        out.finish(FinishReason::Length, 1, 0);
         assert_eq!(heard(&rx).1.unwrap().text, "🦀\u{fffd}");
     }
 
@@ -179,7 +179,7 @@ mod tests {
     fn the_earliest_stop_text_wins() {
         let (mut out, rx) = output(&["bb", "ab"]);
         assert!(out.push(1, b"xaabb", None));
-        out.finish(FinishReason::Stop, 1);
+        out.finish(FinishReason::Stop, 1, 0);
         assert_eq!(heard(&rx).1.unwrap().text, "xa");
     }
 }

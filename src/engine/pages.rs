@@ -5,13 +5,15 @@
 //! * Copies are listed in the order in which they are to run, all before the operations of the next step.
 //! * A sequence writes only to pages that nobody else holds: what it finds or publishes it no longer writes to.
 use super::config::pages_for;
+use super::pins::Pins;
 use super::sequence::Sequence;
 use crate::kv::cache::{Cache, Counters, Lease, PageCopy};
 use crate::kv::{Fingerprint, GroupConfig, Keys, policy};
 
 /// The cache as the scheduler sees it.
 pub(super) struct Pages {
-    cache: Cache,
+    pub(super) cache: Cache,
+    pub(super) pins: Pins,
     step_tokens: usize,
     /// Whether sequences find what others computed.
     reuse: bool,
@@ -33,7 +35,7 @@ impl Pages {
         let pages = groups.iter().map(|group| group.pages).max().unwrap_or(0);
         let ghosts = if reuse { kind.ghosts(pages) } else { 0 };
         let cache = Cache::new(fingerprint, page_tokens, groups, ghosts, || kind.build(pages, None));
-        Pages { cache, step_tokens, reuse, now: 0, copies: Vec::new() }
+        Pages { cache, pins: Pins::default(), step_tokens, reuse, now: 0, copies: Vec::new() }
     }
 
     /// Tokens of a page.
@@ -77,6 +79,31 @@ impl Pages {
         if self.reuse { self.cache.shared(&s.keys, s.findable(), self.now) } else { vec![0; self.groups()] }
     }
 
+    /// Leading tokens of a sequence that are cached.
+    pub fn cached(&mut self, keys: &Keys) -> usize {
+        let lease = self.cache.hold(keys, self.now);
+        let tokens = lease.filled();
+        self.cache.cancel(lease);
+        tokens
+    }
+
+    /// Takes the pages of a tenant's sequence, from the one it ends in, and of all that continues it out of service. The pages
+    /// freed, over all groups.
+    pub fn invalidate_prefix(&mut self, salt: &[u8], tokens: &[u32]) -> usize {
+        let keys = self.keys(salt, tokens);
+        self.cache.invalidate_prefix(&keys)
+    }
+
+    /// Serves what is cached of a tenant's sequence only `ttl` ms longer. For how many tokens that is.
+    pub fn expire_after(&mut self, salt: &[u8], tokens: &[u32], ttl: u64) -> usize {
+        let keys = self.keys(salt, tokens);
+        let lease = self.cache.hold(&keys, self.now);
+        self.cache.expire_at(&lease, self.now.saturating_add(ttl));
+        let tokens = lease.filled();
+        self.cache.cancel(lease);
+        tokens
+    }
+
     /// The keys of a tenant's sequence.
     pub fn keys(&self, salt: &[u8], tokens: &[u32]) -> Keys {
         self.cache.keys(salt, tokens)
@@ -89,6 +116,14 @@ impl Pages {
             (true, false) => self.cache.start(&s.keys, s.findable(), self.now),
             (true, true) => self.cache.resume(&s.keys, s.findable(), self.now),
         });
+        if !s.preempted {
+            s.found = s.computed();
+        }
+    }
+
+    /// A second lease on a sequence's pages.
+    pub fn fork(&mut self, s: &Sequence) -> Option<Lease> {
+        s.lease.as_ref().map(|lease| self.cache.fork(lease))
     }
 
     /// Lets go of what left the window of the sequence's next token, then makes room for its tokens up to `end`. False, and
@@ -104,7 +139,9 @@ impl Pages {
 
     /// Gives up a found beginning of a page, which needs a page more than computing it; false if there is none.
     pub fn forgo(&mut self, s: &mut Sequence) -> bool {
-        s.lease.as_mut().is_some_and(|lease| self.cache.forgo_partial(lease))
+        let forgone = s.lease.as_mut().is_some_and(|lease| self.cache.forgo_partial(lease));
+        s.found = s.found.min(s.computed());
+        forgone
     }
 
     /// Copies that must run before the next step.

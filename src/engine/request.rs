@@ -60,6 +60,12 @@ impl Sampling {
             step: 0,
         })
     }
+
+    /// Parameters of answer `sample` to one prompt: the first one's are those of a single answer.
+    pub(super) fn of_sample(params: SampleParams, sample: u64) -> SampleParams {
+        // The golden ratio: seeds of two samples do not meet again within a request.
+        SampleParams { seed: params.seed.wrapping_add(sample.wrapping_mul(0x9e37_79b9_7f4a_7c15)), ..params }
+    }
 }
 
 /// One generation.
@@ -79,6 +85,8 @@ pub struct Request {
     pub top_logits: usize,
     /// Keeps tenants apart: a request finds only what requests with the same salt have computed.
     pub salt: Vec<u8>,
+    /// Requests of higher priority leave the queue first; what runs is not interrupted for them.
+    pub priority: i32,
 }
 
 impl Request {
@@ -92,6 +100,7 @@ impl Request {
             ignore_eos: false,
             top_logits: 0,
             salt: Vec::new(),
+            priority: 0,
         }
     }
 
@@ -148,6 +157,8 @@ pub struct Completion {
     pub reason: FinishReason,
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of these, found in the KV cache, or shared with another answer to the same prompt.
+    pub cached_tokens: usize,
     /// One per entry of `ids` where [`Request::top_logits`] is not 0.
     pub logits: Vec<TokenLogits>,
 }

@@ -1,7 +1,7 @@
 //! Which tokens the next step computes.
 //!
 //! Decodes come first, then prompts in pieces, oldest first, within the step's budget; new requests join when their pages
-//! are free. When pages run out the youngest running sequence gives up its own and goes on later, from what is left of them in
+//! are free, those of higher priority first. When pages run out the youngest running sequence gives up its own and goes on later, from what is left of them in
 //! the cache.
 use super::pages::Pages;
 use super::sequence::Sequence;
@@ -42,6 +42,11 @@ impl Scheduler {
         Scheduler { pages, running: Vec::new(), waiting: VecDeque::new(), preemptions: 0, step_tokens, max_seqs }
     }
 
+    /// Sequences that run at once.
+    pub fn max_seqs(&self) -> usize {
+        self.max_seqs
+    }
+
     /// The next step, its pages taken: chunks of one token first. Empty when there is nothing to do.
     pub fn schedule(&mut self) -> Vec<Chunk> {
         let mut chunks = Vec::new();
@@ -80,25 +85,36 @@ impl Scheduler {
                 continue;
             }
             let youngest = self.running.len() - 1;
+            if youngest == 0 && self.pages.break_pin() {
+                continue;
+            }
             self.preempt(youngest);
             chunks.retain(|c| c.seq != youngest);
         }
         false
     }
 
-    /// Takes the youngest sequence's pages; it goes on before those that wait.
+    /// Takes the youngest sequence's pages; it goes on before those of its priority that wait.
     fn preempt(&mut self, youngest: usize) {
         let mut s = self.running.remove(youngest);
         self.pages.preempt(&mut s);
-        self.waiting.push_front(s);
+        let at = self.waiting.partition_point(|other| other.priority > s.priority);
+        self.waiting.insert(at, s);
         self.preemptions += 1;
+    }
+
+    /// Lets a new sequence wait, after all of at least its priority.
+    pub fn queue(&mut self, s: Sequence) {
+        let at = self.waiting.partition_point(|other| other.priority >= s.priority);
+        self.waiting.insert(at, s);
     }
 
     /// Lets the next waiting sequence run if there is budget for some of it and pages for all of it, beside what the
     /// running ones still need.
     fn admit(&mut self, chunks: &[Chunk]) -> bool {
         let Some(next) = self.waiting.front() else { return false };
-        if self.running.len() == self.max_seqs || self.budget(chunks) == 0 {
+        let seats: usize = self.running.iter().map(Sequence::seats).sum();
+        if seats + next.seats() > self.max_seqs || self.budget(chunks) == 0 {
             return false;
         }
         // Alone it always fits: what could not was refused when it was submitted.
@@ -117,7 +133,8 @@ impl Scheduler {
         let mut wanted = vec![0; self.pages.groups()];
         for s in self.running.iter().chain([next]) {
             let more = self.pages.outstanding(s.lease.as_ref(), s.tokens().len() + 1);
-            wanted.iter_mut().zip(more).for_each(|(sum, n)| *sum += n);
+            // Each twin copies the page that the prompt ends in.
+            wanted.iter_mut().zip(more).for_each(|(sum, n)| *sum += n + s.twins.len());
         }
         let free = self.pages.free();
         let short = |shared: &[usize]| (0..free.len()).any(|g| wanted[g] > free[g] + shared[g]);

@@ -10,8 +10,19 @@ pub(super) struct Submission {
     pub prompt: Vec<u32>,
     /// Whose pages it may find.
     pub salt: Vec<u8>,
+    /// Before whom it is served.
+    pub priority: i32,
     /// Tokens at most, prompt included.
     pub limit: usize,
+    pub sampling: SampleParams,
+    pub output: Output,
+    /// Further answers to the same prompt.
+    pub twins: Vec<Twin>,
+}
+
+/// A further answer to a prompt that is still being computed.
+#[derive(Debug)]
+pub(super) struct Twin {
     pub sampling: SampleParams,
     pub output: Output,
 }
@@ -29,15 +40,50 @@ pub(super) struct Sequence {
     pub lease: Option<Lease>,
     /// Whether it ran before and gave its pages up.
     pub preempted: bool,
+    pub priority: i32,
+    /// Tokens of the prompt that were found when it first ran.
+    pub found: usize,
     pub sampling: SampleParams,
     pub output: Output,
+    /// Become sequences of their own when the prompt is computed.
+    pub twins: Vec<Twin>,
 }
 
 impl Sequence {
     /// A request that has not run yet; `keys` are those of its prompt.
     pub fn new(keys: Keys, submission: Submission) -> Self {
-        let Submission { prompt, limit, sampling, output, .. } = submission;
-        Sequence { keys, prompt: prompt.len(), limit, lease: None, preempted: false, sampling, output }
+        let Submission { prompt, limit, priority, sampling, output, twins, .. } = submission;
+        let prompt = prompt.len();
+        Sequence { keys, prompt, limit, lease: None, preempted: false, priority, found: 0, sampling, output, twins }
+    }
+
+    /// The sequence of a twin, on pages shared with this one.
+    pub fn fork(&self, twin: Twin, lease: Option<Lease>) -> Self {
+        let Twin { sampling, output } = twin;
+        let (keys, found) = (self.keys.clone(), self.prompt);
+        Sequence { keys, lease, preempted: false, found, sampling, output, twins: Vec::new(), ..*self }
+    }
+
+    /// Sequences that it is or will be.
+    pub fn seats(&self) -> usize {
+        1 + self.twins.len()
+    }
+
+    /// Takes away the answers that nobody waits for any more, but not the last one.
+    pub fn prune(&mut self) -> Vec<Output> {
+        let mut gone: Vec<Output> =
+            self.twins.extract_if(.., |twin| twin.output.is_cancelled()).map(|twin| twin.output).collect();
+        if self.output.is_cancelled() && !self.twins.is_empty() {
+            let Twin { sampling, output } = self.twins.remove(0);
+            self.sampling = sampling;
+            gone.push(std::mem::replace(&mut self.output, output));
+        }
+        gone
+    }
+
+    /// Those who listen, in the order of the draws.
+    pub fn outputs(&self) -> impl Iterator<Item = &Output> {
+        std::iter::once(&self.output).chain(self.twins.iter().map(|twin| &twin.output))
     }
 
     /// Prompt and answer so far.
@@ -65,9 +111,11 @@ impl Sequence {
         self.lease.as_ref().map_or(&[], |lease| lease.table(g))
     }
 
-    /// Parameters of the next draw.
-    pub fn draw(&self) -> SampleParams {
-        SampleParams { step: (self.tokens().len() - self.prompt) as u32, ..self.sampling }
+    /// Parameters of the next draws: its own, and those of its twins.
+    pub fn draws(&self) -> impl Iterator<Item = SampleParams> {
+        let step = (self.tokens().len() - self.prompt) as u32;
+        let all = std::iter::once(self.sampling).chain(self.twins.iter().map(|twin| twin.sampling));
+        all.map(move |sampling| SampleParams { step, ..sampling })
     }
 
     /// What the repeat penalty looks at.

@@ -2,16 +2,17 @@
 use super::config::EngineConfig;
 use super::core::{Core, validate};
 use super::output::Output;
-use super::request::{Completion, Prompt, Request};
+use super::request::{Completion, Prompt, Request, Sampling};
 use super::runner::{ModelRunner, Runner};
 use super::scheduler::Scheduler;
-use super::sequence::Submission;
+use super::sequence::{Submission, Twin};
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::kv::cache::Counters;
 use crate::models::{Model, ModelConfig};
 use crate::text::Tokenizer;
 use crate::{open, store, weights};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -52,17 +53,29 @@ pub struct Engine {
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
     notice: Option<String>,
-    inner: Inner,
+    pub(super) inner: Inner,
 }
+
+/// What reaches the engine's thread between two steps.
+pub(super) enum Message {
+    Submit(Submission),
+    /// Runs on the thread, then, once the counts are published, what it returns.
+    Call(Call),
+}
+
+type Call = Box<dyn FnOnce(&mut Scheduler) -> Reply + Send>;
+pub(super) type Reply = Box<dyn FnOnce() + Send>;
 
 /// The part that does not depend on a real model.
 pub(super) struct Inner {
     /// `None` once the engine is being dropped.
-    requests: Mutex<Option<Sender<Submission>>>,
+    messages: Mutex<Option<Sender<Message>>>,
     pub stats: Arc<Mutex<Stats>>,
     thread: Option<JoinHandle<()>>,
     capacity: usize,
     context: usize,
+    /// Sequences that run at once.
+    seats: usize,
 }
 
 impl Engine {
@@ -95,18 +108,43 @@ impl Engine {
     /// # Errors
     /// [`Error::Request`] for what can never be served: no token, longer than the context or the KV memory, bad parameters.
     pub fn submit(&self, request: Request) -> Result<Stream> {
-        let ids = match &request.prompt {
+        let ids = self.encode(&request.prompt)?;
+        self.submit_ids(ids, &request)
+    }
+
+    /// Queues `samples` answers to one prompt, which is computed once: their pages are shared as long as they are the same.
+    /// Answer 0 is the one that [`Engine::submit`] gives, the others are drawn with other seeds.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], and if there are no samples or more than [`EngineConfig::max_seqs`].
+    pub fn submit_samples(&self, request: Request, samples: usize) -> Result<Vec<Stream>> {
+        let ids = self.encode(&request.prompt)?;
+        self.inner.submit_samples(ids, &request, self.stops(&request), samples)
+    }
+
+    /// The tokens of a prompt.
+    pub(super) fn encode(&self, prompt: &Prompt) -> Result<Vec<u32>> {
+        let ids = match prompt {
             Prompt::Text(text, spelling) => self.tokenizer.encode(text, *spelling)?,
             Prompt::Chat(messages) => self.tokenizer.encode_chat(messages)?,
             Prompt::Ids(ids) => ids.clone(),
         };
         let vocab = self.model.config().vocab;
-        if let Some(id) = ids.iter().find(|&&id| id as usize >= vocab) {
-            return Err(Error::Request(format!("token {id} is not in the vocabulary of {vocab}")));
+        match ids.iter().find(|&&id| id as usize >= vocab) {
+            Some(id) => Err(Error::Request(format!("token {id} is not in the vocabulary of {vocab}"))),
+            None => Ok(ids),
         }
+    }
+
+    /// Queues a request for these tokens in place of its prompt.
+    pub(super) fn submit_ids(&self, ids: Vec<u32>, request: &Request) -> Result<Stream> {
+        self.inner.submit(ids, request, self.stops(request))
+    }
+
+    /// Tokens that end an answer.
+    fn stops(&self, request: &Request) -> Vec<u32> {
         let stops = self.tokenizer.stops().iter().chain(&self.model.config().eos).copied();
-        let stops = if request.ignore_eos { Vec::new() } else { stops.collect() };
-        self.inner.submit(ids, &request, stops)
+        if request.ignore_eos { Vec::new() } else { stops.collect() }
     }
 
     /// Queues a request and waits for its end.
@@ -152,7 +190,7 @@ impl Inner {
         tokenizer: Option<Arc<Tokenizer>>,
         context: usize,
     ) -> Result<Self> {
-        let capacity = scheduler.pages.capacity();
+        let (capacity, seats) = (scheduler.pages.capacity(), scheduler.max_seqs());
         let stats = Stats { free_pages: scheduler.pages.free(), ..Stats::default() };
         let shared = Arc::new(Mutex::new(stats.clone()));
         let core = Core { scheduler, runner, tokenizer, stats };
@@ -162,58 +200,107 @@ impl Inner {
             .name("kvick-engine".into())
             .spawn(move || serve(core, &receiver, &published))
             .map_err(|e| Error::Device(format!("no thread for the engine: {e}")))?;
-        let requests = Mutex::new(Some(sender));
-        Ok(Inner { requests, stats: shared, thread: Some(thread), capacity, context })
+        let messages = Mutex::new(Some(sender));
+        Ok(Inner { messages, stats: shared, thread: Some(thread), capacity, context, seats })
     }
 
-    pub fn submit(&self, ids: Vec<u32>, request: &Request, stop_tokens: Vec<u32>) -> Result<Stream> {
+    pub fn submit(&self, ids: Vec<u32>, request: &Request, stops: Vec<u32>) -> Result<Stream> {
+        self.submit_samples(ids, request, stops, 1)?.pop().ok_or(Error::Cancelled)
+    }
+
+    pub fn submit_samples(
+        &self,
+        ids: Vec<u32>,
+        request: &Request,
+        stops: Vec<u32>,
+        samples: usize,
+    ) -> Result<Vec<Stream>> {
         validate(ids.len(), self.capacity, self.context)?;
         if request.max_tokens == 0 {
             return Err(Error::Request("max_tokens is 0; ask for at least one token".into()));
         }
+        if samples == 0 || samples > self.seats {
+            let most = self.seats;
+            return Err(Error::Request(format!(
+                "{samples} samples of a prompt; ask for 1 to {most}, or raise --max-seqs"
+            )));
+        }
         let sampling = request.sampling.params()?;
-        let (sender, events) = channel();
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let mut output = Output::new(sender, Arc::clone(&cancelled));
-        output.stop_tokens = stop_tokens;
-        output.stop = request.stop.iter().filter(|s| !s.is_empty()).cloned().collect();
-        output.top_logits = request.top_logits;
         let limit = ids.len().saturating_add(request.max_tokens).min(self.capacity).min(self.context);
-        let submission = Submission { prompt: ids, salt: request.salt.clone(), limit, sampling, output };
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = requests.as_ref().is_some_and(|r| r.send(submission).is_ok());
-        if sent { Ok(Stream::new(events, cancelled)) } else { Err(Error::Device("the engine has ended".into())) }
+        let (mut streams, mut twins) = (Vec::new(), VecDeque::new());
+        for sample in 0..samples {
+            let (sender, events) = channel();
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let mut output = Output::new(sender, Arc::clone(&cancelled));
+            output.stop_tokens = stops.clone();
+            output.stop = request.stop.iter().filter(|s| !s.is_empty()).cloned().collect();
+            output.top_logits = request.top_logits;
+            streams.push(Stream::new(events, cancelled));
+            twins.push_back(Twin { sampling: Sampling::of_sample(sampling, sample as u64), output });
+        }
+        if let Some(Twin { sampling, output }) = twins.pop_front() {
+            let (salt, priority, twins) = (request.salt.clone(), request.priority, twins.into());
+            self.send(Message::Submit(Submission { prompt: ids, salt, priority, limit, sampling, output, twins }))?;
+        }
+        Ok(streams)
+    }
+
+    pub fn send(&self, message: Message) -> Result<()> {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        let sent = messages.as_ref().is_some_and(|sender| sender.send(message).is_ok());
+        if sent { Ok(()) } else { Err(Error::Device("the engine has ended".into())) }
+    }
+
+    /// Lets the engine's thread do something between two steps, and waits for it.
+    pub fn call<T: Send + 'static>(&self, job: impl FnOnce(&mut Scheduler) -> T + Send + 'static) -> Result<T> {
+        let (sender, receiver) = channel();
+        self.send(Message::Call(Box::new(move |scheduler| {
+            let result = job(scheduler);
+            // A caller that is gone wants no answer.
+            Box::new(move || drop(sender.send(result)))
+        })))?;
+        receiver.recv().map_err(|_| Error::Device("the engine has ended".into()))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// The engine's thread: takes requests, steps, and ends when nobody can send any more.
-fn serve<R: Runner>(mut core: Core<R>, requests: &Receiver<Submission>, stats: &Mutex<Stats>) {
+/// The engine's thread: takes messages, steps, and ends when nobody can send any more.
+fn serve<R: Runner>(mut core: Core<R>, messages: &Receiver<Message>, stats: &Mutex<Stats>) {
     use std::sync::mpsc::TryRecvError;
     let start = Instant::now();
+    let mut replies = Vec::new();
     loop {
         if core.is_idle() {
-            match requests.recv() {
-                Ok(submission) => core.submit(submission),
+            match messages.recv() {
+                Ok(message) => replies.extend(core.take(message, millis(start))),
                 Err(_) => return,
             }
         }
         loop {
-            match requests.try_recv() {
-                Ok(submission) => core.submit(submission),
+            match messages.try_recv() {
+                Ok(message) => replies.extend(core.take(message, millis(start))),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => return,
             }
         }
-        core.step(start.elapsed().as_millis() as u64);
+        if !replies.is_empty() {
+            core.observe();
+            stats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&core.stats);
+            replies.drain(..).for_each(|reply| reply());
+        }
+        core.step(millis(start));
         stats.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&core.stats);
     }
+}
+
+fn millis(start: Instant) -> u64 {
+    start.elapsed().as_millis() as u64
 }

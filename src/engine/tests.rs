@@ -10,7 +10,7 @@ use super::scheduler::Scheduler;
 use super::sequence::{Sequence, Submission};
 use super::session::{Inner, Stats};
 use super::stream::Stream;
-use crate::backend::{BatchLimits, HostBatch};
+use crate::backend::{BatchLimits, HostBatch, SampleParams};
 use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
 use crate::kv::{Fingerprint, GroupConfig};
@@ -21,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+mod fork;
 mod prefix;
 
 const VOCAB: u32 = 1000;
@@ -150,8 +151,10 @@ impl Runner for FakeRunner {
         }
         let hashes: Vec<u32> = (0..batch.kv_len.len()).map(|seq| self.compute(batch, seq)).collect();
         let seq_of = |row: u32| batch.query_start.iter().position(|&start| start > row).unwrap() - 1;
-        let draw = |&row: &u32| Drawn { id: hashes[seq_of(row)] % VOCAB, logits: None };
-        Ok(batch.logit_rows.iter().map(draw).collect())
+        // Seeds matter where something is drawn.
+        let seed = |sample: &SampleParams| if sample.temperature > 0.0 { sample.seed as u32 } else { 0 };
+        let draw = |(&row, sample)| Drawn { id: hashes[seq_of(row)].wrapping_add(seed(sample)) % VOCAB, logits: None };
+        Ok(batch.logit_rows.iter().zip(&batch.sample).map(draw).collect())
     }
 }
 
@@ -171,9 +174,11 @@ fn submission(prompt: &[u32], tokens: usize) -> (Submission, Receiver<Event>) {
     let submission = Submission {
         prompt: prompt.to_vec(),
         salt: Vec::new(),
+        priority: 0,
         limit: prompt.len() + tokens,
         sampling: Sampling::default().params().unwrap(),
         output: Output::new(sender, Arc::default()),
+        twins: Vec::new(),
     };
     (submission, receiver)
 }

@@ -110,6 +110,11 @@ impl Tree {
         self.find(&key).unwrap_or_else(|| self.new_node(NONE, key, &[]))
     }
 
+    /// All roots.
+    pub(crate) fn roots(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.map.iter().copied().filter(|&node| self.depth(node) == 0)
+    }
+
     /// A new ghost under `parent`, for a key that [`Tree::find`] does not know.
     pub(crate) fn add(&mut self, parent: NodeId, key: Key, tokens: &[u32]) -> NodeId {
         let node = self.new_node(parent, key, tokens);
@@ -324,6 +329,11 @@ impl Tree {
     pub fn page(&self, group: usize, node: NodeId) -> Option<PageId> {
         let page = self.groups[group].places[node as usize].page;
         (page != NONE).then_some(PageId(page))
+    }
+
+    /// Children of a node that are resident in a group.
+    pub(crate) fn children_in(&self, group: usize, node: NodeId) -> u32 {
+        self.groups[group].places[node as usize].children
     }
 
     /// Pages resident in a group.

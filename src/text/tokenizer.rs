@@ -61,19 +61,23 @@ impl Tokenizer {
     /// Token ids of a text, with the bos and eos that the model wants around it. Empty for an empty text of a model that
     /// wants neither.
     pub fn encode(&self, text: &str, spelling: Spelling) -> Result<Vec<u32>> {
-        let mut ids = self.prefix.clone();
+        let inner = self.encode_inner(text, spelling)?;
+        let bos = spelling == Spelling::Control && self.prefix.first().is_some_and(|bos| inner.starts_with(&[*bos]));
+        let prefix = &self.prefix[usize::from(bos)..];
+        Ok([prefix, &inner, &self.suffix].concat())
+    }
+
+    /// Token ids of a text that continues another: without what the model wants around a whole one.
+    pub fn encode_inner(&self, text: &str, spelling: Spelling) -> Result<Vec<u32>> {
+        let mut ids = Vec::new();
         match spelling {
             Spelling::Text => self.encode_into(text, &mut ids)?,
             Spelling::Control => {
                 for part in self.control.split(text) {
                     self.encode_part(part, |text| text.into(), &mut ids)?;
                 }
-                if self.prefix.first().is_some_and(|bos| ids[1..].starts_with(&[*bos])) {
-                    ids.remove(0);
-                }
             }
         }
-        ids.extend_from_slice(&self.suffix);
         Ok(ids)
     }
 

@@ -1,29 +1,75 @@
-//! Taking pages out of service: by tenant, by prefix, by time.
+//! Taking pages out of service: all of them, by tenant, by prefix, by time.
 //!
-//! Pages that a running request holds stay for it and are not found by others; they go when they are evicted.
+//! Pages that a running request holds stay for it and are not found by others; they go when they are evicted. What a request
+//! computed that was started before an invalidation is not published after it.
 use super::Cache;
 use super::lease::Lease;
 use crate::kv::key::Keys;
 use crate::kv::tree::NodeId;
 
 impl Cache {
+    /// Takes all pages out of service, and gives all prompts new keys, so that copies on other tiers and machines are out of
+    /// reach as well. Returns the pages freed, over all groups.
+    pub fn invalidate_all(&mut self) -> usize {
+        self.generation += 1;
+        self.epoch += 1;
+        let roots: Vec<NodeId> = self.tree.roots().collect();
+        roots.into_iter().map(|root| self.drop_below(root, true)).sum()
+    }
+
     /// Takes all of a tenant's pages out of service, and gives its prompts new keys, so that copies on other tiers and machines
     /// are out of reach as well. Returns the pages freed, over all groups.
     pub fn invalidate_salt(&mut self, salt: &[u8]) -> usize {
         let root = self.tree.find(&self.root(salt));
+        self.generation += 1;
         *self.epochs.entry(salt.to_vec()).or_insert(0) += 1;
         root.map_or(0, |root| self.drop_below(root, true))
     }
 
-    /// Takes the pages of this sequence and everything after it out of service. Returns the pages freed, over all groups.
+    /// Takes the last page of this sequence, also a partly filled one, and everything that continues the sequence out of
+    /// service: below its last full page, what begins with the tokens of the rest. Returns the pages freed, over all groups.
     pub fn invalidate_prefix(&mut self, keys: &Keys) -> usize {
-        let last = keys.full().last().and_then(|key| self.tree.find(key));
-        last.map_or(0, |node| self.drop_below(node, false))
+        self.generation += 1;
+        let above = match keys.full().last() {
+            Some(key) => self.tree.find(key),
+            None => self.tree.find(&keys.root()),
+        };
+        let Some(above) = above else { return 0 };
+        let rest = keys.page(keys.full().len());
+        if rest.is_empty() {
+            return self.drop_below(above, keys.full().is_empty());
+        }
+        let continues = |&node: &NodeId| self.tree.tokens(node).starts_with(rest);
+        let below: Vec<NodeId> = self.tree.children(above).filter(continues).collect();
+        below.into_iter().map(|node| self.drop_below(node, false)).sum()
+    }
+
+    /// Frees the pages of a sequence from its end up to the first that another one continues or that is in use. Returns how
+    /// many, over all groups.
+    pub fn discard(&mut self, keys: &Keys) -> usize {
+        let mut path = Vec::with_capacity(keys.pages());
+        self.find(keys, &mut path);
+        let mut freed = 0;
+        for &node in path.iter().rev() {
+            let before = freed;
+            for group in 0..self.groups() {
+                if self.tree.view(group).evictable(node) && self.tree.children_in(group, node) == 0 {
+                    self.drop_page(group, node, false);
+                    freed += 1;
+                }
+            }
+            let gone = (0..self.groups()).all(|group| self.tree.page(group, node).is_none());
+            if freed == before && !gone {
+                break;
+            }
+        }
+        self.forget_surplus();
+        freed
     }
 
     /// Serve the published pages of a lease only before this time, in ms.
     pub fn expire_at(&mut self, lease: &Lease, time: u64) {
-        for &node in lease.nodes() {
+        for node in lease.nodes() {
             self.tree.expire_at(node, time);
         }
     }

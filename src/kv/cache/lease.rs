@@ -41,6 +41,8 @@ pub struct Lease {
     filled: usize,
     partial: Option<Partial>,
     copies: Vec<PageCopy>,
+    /// Of the cache, when the lease was made: what is computed under it is published only before the next invalidation.
+    generation: u64,
 }
 
 impl Lease {
@@ -59,13 +61,19 @@ impl Lease {
         self.tables[group].len() - self.slid[group]
     }
 
+    /// Pages of a group that are in the tree and stay there as long as the lease lasts.
+    pub fn pins(&self, group: usize) -> usize {
+        self.nodes.len() - self.slid[group].min(self.nodes.len()) + usize::from(self.partial.is_some())
+    }
+
     /// Says that the first `computed` tokens are in the pages, without letting others find them ([`Cache::publish`] does both).
     pub fn fill(&mut self, computed: usize) {
         self.filled = self.filled.max(computed);
     }
 
-    pub(super) fn nodes(&self) -> &[NodeId] {
-        &self.nodes
+    /// Nodes of the sequence's pages that are in the tree.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.iter().copied().chain(self.partial.filter(|partial| partial.whole).map(|partial| partial.node))
     }
 
     /// Copies that the next step needs first. They are given out once.
@@ -85,6 +93,7 @@ impl Cache {
             filled: 0,
             partial: None,
             copies: Vec::new(),
+            generation: self.generation,
         }
     }
 
@@ -97,6 +106,7 @@ impl Cache {
             filled: path.len() * self.page_tokens + partial.map_or(0, |partial| partial.tokens),
             partial,
             copies: Vec::new(),
+            generation: self.generation,
         };
         for group in 0..groups {
             let slid = self.tree.window(group).map_or(0, |window| path.len().saturating_sub(window));
@@ -198,6 +208,9 @@ impl Cache {
     /// `keys` are those of the same sequence, tokens that were generated included.
     pub fn publish(&mut self, lease: &mut Lease, keys: &Keys, computed: usize, now: u64) {
         lease.fill(computed.min(keys.tokens().len()));
+        if lease.generation != self.generation {
+            return;
+        }
         let (from, to) = (lease.nodes.len(), lease.filled / self.page_tokens);
         let mut grown = from;
         for index in from..to {
@@ -305,7 +318,9 @@ impl Cache {
             filled: lease.filled,
             partial: lease.partial.map(|partial| Partial { counted: false, ..partial }),
             copies: Vec::new(),
+            generation: lease.generation,
         };
+        self.counters.forked_tokens += fork.filled as u64;
         self.pin_all(&fork);
         for group in 0..self.groups() {
             for &page in fork.tables[group][fork.nodes.len()..].iter().filter(|&&page| page != NONE) {
@@ -320,7 +335,10 @@ impl Cache {
     pub fn finish(&mut self, mut lease: Lease, keys: &Keys, computed: usize, now: u64) {
         self.publish(&mut lease, keys, computed, now);
         let index = lease.nodes.len();
-        let whole = lease.filled == keys.tokens().len() && index == keys.full().len() && lease.copies.is_empty();
+        let whole = lease.generation == self.generation
+            && lease.filled == keys.tokens().len()
+            && index == keys.full().len()
+            && lease.copies.is_empty();
         let ours = |group: usize| match lease.tables[group].get(index) {
             Some(&page) => self.pools[group].count(PageId(page)) == 1,
             None => false,

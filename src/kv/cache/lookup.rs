@@ -50,6 +50,18 @@ impl Cache {
         lease
     }
 
+    /// Holds what is cached of a sequence against eviction, its half-matching page as well, for nobody who will compute: neither
+    /// counters nor policies see it.
+    pub fn hold(&mut self, keys: &Keys, now: u64) -> Lease {
+        let mut path = std::mem::take(&mut self.scratch);
+        self.find(keys, &mut path);
+        let reach = self.reach(keys, &path, keys.tokens().len(), now);
+        let partial = reach.partial.map(|partial| Partial { counted: false, ..partial });
+        let lease = self.lease(keys, &path[..reach.pages], partial);
+        self.scratch = path;
+        lease
+    }
+
     /// Pages of each group that [`Cache::start`] would find and that are in use already, so that they cost no room.
     pub fn shared(&self, keys: &Keys, limit: usize, now: u64) -> Vec<usize> {
         let mut path = Vec::with_capacity(keys.pages());
@@ -63,7 +75,7 @@ impl Cache {
     }
 
     /// The known nodes of a sequence's pages, shallow first.
-    fn find(&self, keys: &Keys, path: &mut Vec<NodeId>) {
+    pub(super) fn find(&self, keys: &Keys, path: &mut Vec<NodeId>) {
         path.clear();
         let Some(mut parent) = self.tree.find(&keys.root()) else { return };
         for index in 0..keys.pages() {

@@ -44,8 +44,11 @@ pub struct Cache {
     pools: Vec<Pool>,
     policies: Vec<Box<dyn Policy>>,
     counters: Counters,
-    /// Tenants whose epoch is not 0, see [`Cache::invalidate_salt`].
+    /// How often all pages were invalidated, and those of one tenant where that ever happened.
+    epoch: u64,
     epochs: std::collections::HashMap<Vec<u8>, u64>,
+    /// How often anything was invalidated.
+    generation: u64,
     scratch: Vec<NodeId>,
 }
 
@@ -74,14 +77,21 @@ impl Cache {
             tree: Tree::new(page_tokens, &windows, ghosts),
             pools: groups.iter().map(|group| Pool::new(group.pages)).collect(),
             counters: Counters::default(),
+            epoch: 0,
             epochs: Default::default(),
+            generation: 0,
             scratch: Vec::new(),
         }
     }
 
     /// The key above the first pages of a tenant's prompts, for [`Keys::new`].
     pub fn root(&self, salt: &[u8]) -> Key {
-        self.fingerprint.root(salt, self.epochs.get(salt).copied().unwrap_or(0))
+        self.fingerprint.root(salt, self.epoch(salt))
+    }
+
+    /// How often a tenant's pages were invalidated, with or without those of others.
+    pub fn epoch(&self, salt: &[u8]) -> u64 {
+        self.epoch + self.epochs.get(salt).copied().unwrap_or(0)
     }
 
     /// The keys of a tenant's prompt.

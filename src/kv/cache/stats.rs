@@ -16,6 +16,8 @@ pub struct Counters {
     pub hit_tokens: u64,
     /// Of these, found in half-matching pages, which are copied.
     pub copied_tokens: u64,
+    /// Tokens that forks share with the leases they were made of. They are no part of `tokens`.
+    pub forked_tokens: u64,
     /// Tokens not found, by reason.
     pub missed: Misses,
     /// Pages taken from the cache to make room.

@@ -219,11 +219,43 @@ fn what_is_invalid_is_not_found() {
     assert_eq!(world.start(b"", &a), 0);
     assert!(world.cache.counters().missed.expired > 0);
 
+    let before = world.cache.counters().hit_tokens;
+    assert!(world.cache.invalidate_all() > 0);
+    assert_eq!((world.start(b"", &a), world.start(b"", &b)), (0, 0));
+    world.finish(world.live.len() - 1);
+    assert_eq!(world.cache.counters().hit_tokens, before);
+    world.run(&b);
+
     let old = world.cache.root(b"");
     world.cache.invalidate_salt(b"");
     assert_ne!(world.cache.root(b""), old);
     assert_eq!(world.start(b"", &b), 0);
     world.close();
+}
+
+#[test]
+fn what_was_computed_before_an_invalidation_is_not_published_after_it() {
+    let invalidate: [fn(&mut Cache, &[u32]) -> usize; 3] = [
+        |cache, tokens| cache.invalidate_prefix(&cache.keys(b"", tokens)),
+        |cache, _| cache.invalidate_salt(b""),
+        |cache, _| cache.invalidate_all(),
+    ];
+    for (which, invalidate) in invalidate.into_iter().enumerate() {
+        let mut world = World::new(Kind::Kvick, &[full(32)], 100);
+        let prompt: Vec<u32> = (0..14).collect();
+        world.start(b"", &prompt);
+        assert!(world.step(0, 7, 0));
+        assert_eq!(invalidate(&mut world.cache, &prompt[..8]), 0, "its pages are in use or not published");
+        assert!(world.step(0, 7, 0));
+        world.fork(0);
+        world.finish(1);
+        world.finish(0);
+        assert_eq!(
+            (world.start(b"", &prompt), world.cache.available(0)),
+            (if which == 0 { 4 } else { 0 }, 31 + usize::from(which > 0))
+        );
+        world.close();
+    }
 }
 
 #[test]
@@ -310,6 +342,9 @@ enum Call {
     Forgo(usize),
     Preempt(usize),
     Reserve(usize),
+    InvalidatePrefix(usize),
+    InvalidateSalt(u8),
+    InvalidateAll,
 }
 
 fn call() -> impl Strategy<Value = Call> {
@@ -326,6 +361,9 @@ fn call() -> impl Strategy<Value = Call> {
         1 => any::<usize>().prop_map(Call::Forgo),
         1 => any::<usize>().prop_map(Call::Preempt),
         1 => any::<usize>().prop_map(Call::Reserve),
+        1 => any::<usize>().prop_map(Call::InvalidatePrefix),
+        1 => (0..2u8).prop_map(Call::InvalidateSalt),
+        1 => Just(Call::InvalidateAll),
     ]
 }
 
@@ -372,6 +410,18 @@ proptest! {
                 Call::Reserve(group) => {
                     let (group, most) = (group % groups.len(), world.cache.available(group % groups.len()));
                     prop_assert!(!world.cache.reserve(group, most + 1) && world.cache.reserve(group, most));
+                }
+                Call::InvalidatePrefix(which) if live > 0 => {
+                    let keys = world.live[which % live].keys.clone();
+                    world.cache.invalidate_prefix(&keys);
+                    let found = world.cache.hold(&keys, world.now);
+                    prop_assert!(found.filled() < keys.full().len().max(1) * PAGE, "found what is invalid");
+                    world.cache.cancel(found);
+                }
+                Call::InvalidateSalt(salt) => { world.cache.invalidate_salt(&[salt]); }
+                Call::InvalidateAll => {
+                    world.cache.invalidate_all();
+                    prop_assert_eq!(world.cache.shared(&world.cache.keys(&[0], &[1; 9]), 9, world.now)[0], 0);
                 }
                 Call::Trim(pages) => (0..groups.len()).for_each(|group| world.cache.trim(group, pages)),
                 _ => {}
