@@ -437,6 +437,14 @@ impl View<'_> {
         self.tree.parent(node).filter(|&parent| self.tree.depth(parent) > 0)
     }
 
+    /// A node below that has a page, the newest.
+    pub fn child(&self, node: NodeId) -> Option<NodeId> {
+        match self.place(node).children {
+            0 => None,
+            _ => self.tree.children(node).find(|&child| self.resident(child)),
+        }
+    }
+
     /// Pages from the root, the node included.
     pub fn depth(&self, node: NodeId) -> u32 {
         self.tree.depth(node)

@@ -56,6 +56,25 @@ impl Traits {
         self.gap = Some(self.gap.map_or(gap, |mean| mean + (gap - mean) / f32::from(self.touches).min(GAP_MEMORY)));
         self.touches = self.touches.saturating_add(1);
     }
+
+    fn touches_group(&self) -> usize {
+        match self.touches {
+            n @ 0..=6 => n as usize,
+            7..=9 => 7,
+            10..=19 => 8,
+            _ => 9,
+        }
+    }
+
+    fn size_group(&self) -> usize {
+        ((u32::BITS - self.pages.leading_zeros()) as usize).min(SIZES - 1)
+    }
+
+    /// A number that is the same for all that have the same chances.
+    fn alike(&self) -> u32 {
+        let gap = self.gap.map_or(0, |gap| 1 + gap as usize);
+        (((gap * SIZES + self.size_group()) * TOUCHES + self.touches_group()) * CLASSES + self.class as usize) as u32
+    }
 }
 
 /// The first ms of age of each bin.
@@ -107,11 +126,27 @@ const RATIO_AT: usize = GAP_AT + GAPS;
 const SIZE_AT: usize = RATIO_AT + RATIOS;
 const PER_CLASS: usize = SIZE_AT + SIZES;
 
+/// A worth worked out before, which is most of the time of pricing.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Which traits and bin.
+    of: u32,
+    /// After how many lessons.
+    lessons: u64,
+    worth: f32,
+}
+
+/// Worths remembered, and lessons after which one is worked out again: chances move slowly, after a while.
+const KNOWN: usize = 1 << 12;
+const KNOWN_LESSONS: u64 = 2048;
+
 /// The chances.
 #[derive(Clone, Debug)]
 pub(super) struct Hazards {
     pub(super) bins: Bins,
     weights: Vec<Weight>,
+    lessons: u64,
+    known: Vec<Known>,
 }
 
 impl Hazards {
@@ -124,18 +159,13 @@ impl Hazards {
                 weight.value = START_PER_TOUCH * touches.saturating_sub(1) as f32;
             }
         }
-        Hazards { bins: Bins::new(), weights }
+        let known = vec![Known { of: u32::MAX, lessons: 0, worth: 0.0 }; KNOWN];
+        Hazards { bins: Bins::new(), weights, lessons: 0, known }
     }
 
     /// Indices of the weights that speak in a bin.
     fn active(traits: &Traits, bin: usize) -> [usize; 5] {
-        let touches = match traits.touches {
-            n @ 0..=6 => n as usize,
-            7..=9 => 7,
-            10..=19 => 8,
-            _ => 9,
-        };
-        let size = (u32::BITS - traits.pages.leading_zeros()).min(SIZES as u32 - 1);
+        let (touches, size) = (traits.touches_group(), traits.size_group());
         let (gap, ratio) = match traits.gap {
             None => (0, 0),
             Some(gap) => (1 + gap as usize / 2, (bin as i32 - gap as i32).clamp(-12, 11) as isize + 13),
@@ -146,7 +176,7 @@ impl Hazards {
             class + TOUCH_AT + touches * (BINS / COARSE) + bin / COARSE,
             class + GAP_AT + gap,
             class + RATIO_AT + ratio as usize,
-            class + SIZE_AT + size as usize,
+            class + SIZE_AT + size,
         ]
     }
 
@@ -159,6 +189,7 @@ impl Hazards {
     pub(super) fn learn(&mut self, traits: &Traits, bin: u8, asked: bool) {
         let chance = self.chance(traits, bin as usize);
         let error = f32::from(u8::from(asked)) - chance;
+        self.lessons += 1;
         for at in Hazards::active(traits, bin as usize) {
             let weight = &mut self.weights[at];
             weight.evidence = (weight.evidence + chance * (1.0 - chance)).min(MOST_EVIDENCE);
@@ -166,8 +197,22 @@ impl Hazards {
         }
     }
 
-    /// Expected hits per second of occupied room over the best stretch ahead of a run that enters this bin.
-    pub(super) fn worth(&self, traits: &Traits, bin: u8) -> f32 {
+    /// Expected hits per second of occupied room over the best stretch ahead of a run that enters this bin, as of at most
+    /// [`KNOWN_LESSONS`] lessons ago, or a sixteenth of all.
+    pub(super) fn worth(&mut self, traits: &Traits, bin: u8) -> f32 {
+        let of = traits.alike() * BINS as u32 + u32::from(bin);
+        let at = (of.wrapping_mul(0x9e37_79b1) >> 16) as usize % KNOWN;
+        let known = self.known[at];
+        if known.of == of && self.lessons - known.lessons <= (self.lessons / 16).min(KNOWN_LESSONS) {
+            return known.worth;
+        }
+        let worth = self.work_out(traits, bin);
+        self.known[at] = Known { of, lessons: self.lessons, worth };
+        worth
+    }
+
+    /// [`Hazards::worth`] by what is learnt now.
+    fn work_out(&self, traits: &Traits, bin: u8) -> f32 {
         let (mut alive, mut hits, mut seconds, mut best) = (1.0f32, 0.0f32, 0.0f32, 0.0f32);
         for bin in bin as usize..BINS {
             let chance = self.chance(traits, bin);
@@ -205,8 +250,9 @@ mod tests {
     fn starts_as_lru_with_a_bonus_for_frequency() {
         let hazards = Hazards::new();
         for bin in 2..BINS as u8 {
-            assert!(hazards.worth(&NEW, bin) < hazards.worth(&NEW, bin - 1), "bin {bin}");
-            assert!(hazards.worth(&Traits { touches: 3, ..NEW }, bin) > hazards.worth(&NEW, bin), "bin {bin}");
+            let worth = |traits: &Traits, bin| hazards.work_out(traits, bin);
+            assert!(worth(&NEW, bin) < worth(&NEW, bin - 1), "bin {bin}");
+            assert!(worth(&Traits { touches: 3, ..NEW }, bin) > worth(&NEW, bin), "bin {bin}");
         }
     }
 
@@ -226,7 +272,7 @@ mod tests {
         }
         let chance = hazards.chance(&NEW, due as usize);
         assert!((0.4..0.6).contains(&chance), "{chance}");
-        let worth = |bin| hazards.worth(&NEW, bin);
+        let worth = |bin| hazards.work_out(&NEW, bin);
         assert!(worth(due) > 4.0 * worth(due - 6), "{} {}", worth(due), worth(due - 6));
         assert!(worth(due - 6) > 1.1 * worth(0), "{} {}", worth(due - 6), worth(0));
         assert!(worth(due) > 20.0 * worth(due + 1), "{} {}", worth(due), worth(due + 1));

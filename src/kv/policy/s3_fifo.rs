@@ -79,10 +79,12 @@ impl S3Fifo {
                 if self.main.len() > self.main_pages {
                     return self.main_victim(view);
                 }
-            } else if view.evictable(node) {
-                return Some(node);
             } else {
-                // Others hang on it: it stays as long as they do.
+                // What hangs on it goes first.
+                let leaf = std::iter::successors(Some(node), |&node| view.child(node)).last().unwrap_or(node);
+                if view.evictable(leaf) {
+                    return Some(leaf);
+                }
                 self.put(node, Place::Small);
             }
         }
