@@ -5,6 +5,7 @@ pub mod batch;
 pub mod device;
 pub mod gguf;
 pub mod models;
+pub mod products;
 pub mod program;
 pub mod reference;
 pub mod rng;

@@ -1,24 +1,47 @@
 //! The planted mistakes.
 
-/// A replacement in `kernels/{file}.cu`; `from` occurs once.
+/// A replacement in `kernels/{place}`, where `from` occurs once.
 #[derive(Clone, Copy)]
 pub struct Mutant {
+    /// The stem of the entry file whose checks are run.
     pub file: &'static str,
+    /// The file that has the mistake: the entry file or a header of it.
+    pub place: &'static str,
     pub what: &'static str,
     pub from: &'static str,
     pub to: &'static str,
 }
 
 const fn decode(what: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { file: "attention_decode", what, from, to }
+    Mutant { file: "attention_decode", place: "attention_decode.cu", what, from, to }
 }
 
 const fn prefill(what: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { file: "attention_prefill", what, from, to }
+    Mutant { file: "attention_prefill", place: "attention_prefill.cu", what, from, to }
 }
 
 const fn sample(what: &'static str, from: &'static str, to: &'static str) -> Mutant {
-    Mutant { file: "sample", what, from, to }
+    Mutant { file: "sample", place: "sample.cu", what, from, to }
+}
+
+const fn at(
+    file: &'static str,
+    place: &'static str,
+    what: &'static str,
+    from: &'static str,
+    to: &'static str,
+) -> Mutant {
+    Mutant { file, place, what, from, to }
+}
+
+/// Of the projections of few rows.
+const fn gemv(what: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    at("linear_residual", "gemv.cuh", what, from, to)
+}
+
+/// Of the projections of many rows.
+const fn gemm(what: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    at("gemm", "gemm.cuh", what, from, to)
 }
 
 pub const MUTANTS: &[Mutant] = &[
@@ -104,4 +127,120 @@ pub const MUTANTS: &[Mutant] = &[
     sample("a round of Philox dropped", "round < 10", "round < 9"),
     sample("min-p ignored", "return p >= min_p ?", "return true ?"),
     sample("barrier after the search dropped", "__syncthreads();\n  return s.target;", "return s.target;"),
+    gemv(
+        "barrier before the warps' sums dropped",
+        "__syncthreads();\n    if (warp == tile_row",
+        "if (warp == tile_row",
+    ),
+    gemv("a warp's sums left out", "w = 1; w < warps; ++w", "w = 1; w < warps - 1; ++w"),
+    gemv("next tile-row read from the wrong place", "ends ? across - count + left : kAhead", "ends ? across : kAhead"),
+    gemv("tile-rows beyond the matrix", "min(p.tiles_per_block, tile_rows - first)", "p.tiles_per_block"),
+    gemv("post-norm's counter not reset", "gridDim.x - 1) == gridDim.x - 1", "0xffffffffu) == gridDim.x - 1"),
+    gemv(
+        "post-norm of the first token for all",
+        "norm_scale(partial + t * kMostWarps, width",
+        "norm_scale(partial, width",
+    ),
+    at(
+        "linear_residual",
+        "epilogue.cuh",
+        "bias left out",
+        "v = this->biased(v);\n    const uint64_t at = (",
+        "const uint64_t at = (",
+    ),
+    at("linear_residual", "rows.cuh", "epsilon left out", "rsqrtf(sum / cols + eps)", "rsqrtf(sum / cols)"),
+    at(
+        "norm_gate_up",
+        "gemv.cuh",
+        "norm of the first token for all",
+        "norm_scale(partial + t * kMostWarps, rows.cols",
+        "norm_scale(partial, rows.cols",
+    ),
+    at(
+        "norm_gate_up",
+        "gemv.cuh",
+        "barrier after the square sums dropped",
+        "from[i]; });\n  }\n  __syncthreads();",
+        "from[i]; });\n  }",
+    ),
+    at("norm_gate_up", "epilogue.cuh", "gate and up mixed up", "activated(v.x) * v.y", "activated(v.y) * v.x"),
+    at(
+        "norm_gate_up",
+        "epilogue.cuh",
+        "GELU without its cubic term",
+        "fmaf(g * g, 0.0713548163f, 1.59576912f)",
+        "1.59576912f",
+    ),
+    at(
+        "norm_lm_head",
+        "rows.cuh",
+        "rows that need no logits",
+        "p.row_index ? __ldg(pointer<const uint32_t>(p.row_index) + t) : t",
+        "t",
+    ),
+    at("norm_lm_head", "epilogue.cuh", "soft cap left out", "if (p.softcap != 0)", "if (false)"),
+    at(
+        "qkv",
+        "epilogue.cuh",
+        "rotation the other way",
+        "v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x",
+        "v.x * r.x + v.y * r.y, v.y * r.x - v.x * r.y",
+    ),
+    at("qkv", "epilogue.cuh", "V rotated", "part < 2 && dim <", "part < 3 && dim <"),
+    at("qkv", "epilogue.cuh", "elements beyond the rotated ones rotated", "&& dim < params.rope_dims", ""),
+    at("qkv", "qkv.cu", "K's matrix for V", "+ (blockIdx.x >= p.first_block[2])", ""),
+    gemm("stage not waited for", "copy_async_wait<S::kStages - 2>();\n    __syncthreads();", "__syncthreads();"),
+    gemm(
+        "barrier of the loop dropped",
+        "copy_async_wait<S::kStages - 2>();\n    __syncthreads();",
+        "copy_async_wait<S::kStages - 2>();",
+    ),
+    gemm("stage copied over the one in use", "slot == 0 ? S::kStages - 1 : slot - 1;", "slot;"),
+    gemm("a split's sums left out", "split < S::kSplit; ++split", "split < S::kSplit - 1; ++split"),
+    gemm("columns of x without the swizzle", "x ^ (s << 5)", "x + (s << 5)"),
+    gemm(
+        "columns beyond the last",
+        "copy_async_16(stage + slot * 128 + ((v ^ (slot & 7)) << 4), p.x + (uint64_t(token) * p.cols + column) * 2, inside)",
+        "copy_async_16(stage + slot * 128 + ((v ^ (slot & 7)) << 4), p.x + (uint64_t(token) * p.cols + column) * 2, true)",
+    ),
+    gemm(
+        "barrier before the next chunk dropped",
+        "chunk += S::kChunk) {\n    __syncthreads();",
+        "chunk += S::kChunk) {",
+    ),
+    gemm("first tile-row for all", "to_row[m] = (tile_row(m) - tile_row(0)) * across;", "to_row[m] = 0;"),
+    at("norm_rows", "norm_rows.cu", "epsilon left out", " + p.rows.eps)", ")"),
+    at(
+        "norm_rows",
+        "norm_rows.cu",
+        "half of the square sum",
+        "i += 32) sum += square_sum",
+        "i += 64) sum += square_sum",
+    ),
+    at("post_norm", "post_norm.cu", "epsilon left out", " + p.eps)", ")"),
+    at(
+        "post_norm",
+        "rows.cuh",
+        "lanes left out of the sum",
+        "lanes = 16; lanes; lanes /= 2",
+        "lanes = 8; lanes; lanes /= 2",
+    ),
+    at("qk_norm_rope", "qk_norm_rope.cu", "K normed as Q", "is_q ? p.q_norm : p.k_norm", "p.q_norm"),
+    at("qk_norm_rope", "qk_norm_rope.cu", "V normed", "if (!is_v) {\n    x = y;", "x = y;\n  if (!is_v) {"),
+    at("qk_norm_rope", "qk_norm_rope.cu", "epsilon left out", "square / D + eps", "square / D"),
+    at(
+        "qk_norm_rope",
+        "qk_norm_rope.cu",
+        "elements beyond the rotated ones rotated",
+        "if (first + i >= dims) return;",
+        "",
+    ),
+    at("embed", "embed.cu", "odd rows taken for even ones", "const bool odd = row & 1;", "const bool odd = false;"),
+    at(
+        "embed",
+        "embed.cu",
+        "scale left out",
+        "make_float2(first * p.scale, second * p.scale)",
+        "make_float2(first, second)",
+    ),
 ];

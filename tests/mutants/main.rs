@@ -28,7 +28,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let files: BTreeSet<&str> = MUTANTS.iter().map(|m| m.file).collect();
-    let controls = files.iter().map(|&file| Mutant { file, what: "nothing", from: "", to: "" });
+    let controls = files.iter().map(|&file| Mutant { file, place: "", what: "nothing", from: "", to: "" });
     let trials: Vec<Mutant> = controls.chain(MUTANTS.iter().copied()).collect();
     let dir = tempfile::tempdir().expect("a folder for PTX");
     let failures = run_all(&trials, dir.path());
@@ -61,13 +61,16 @@ fn compile(mutant: &Mutant, dir: &Path, i: usize) -> Result<PathBuf, String> {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let dir = dir.join(i.to_string());
     std::fs::create_dir(&dir).map_err(|e| e.to_string())?;
-    let mut places = 0;
+    let mut places = usize::from(mutant.from.is_empty());
     for entry in std::fs::read_dir(&kernels).map_err(|e| e.to_string())?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let mut text = std::fs::read_to_string(entry.path()).map_err(|e| e.to_string())?;
+        if name == mutant.place {
+            places = text.matches(mutant.from).count();
+            text = text.replacen(mutant.from, mutant.to, 1);
+        }
         if name == format!("{}.cu", mutant.file) {
-            places = if mutant.from.is_empty() { 1 } else { text.matches(mutant.from).count() };
-            text = suites::only_tested_instances(&text.replacen(mutant.from, mutant.to, 1));
+            text = suites::only_tested_instances(&text);
         }
         std::fs::write(dir.join(name), text).map_err(|e| e.to_string())?;
     }

@@ -2,15 +2,21 @@
 use crate::common::attention::{Kind, against_oracle, cut_prompt, moved_pages, split_keys};
 use crate::common::batch::Seq;
 use crate::common::device::Device;
+use crate::common::products;
 use crate::common::sampling::{against_reference, greedy};
-use kvick::backend::Float;
+use kvick::backend::{DType, Float};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;
 use std::sync::Arc;
 
-/// Drops instances of other compute types and head sizes: they take most of the compiler's time.
+/// Drops instances of other compute types, head sizes and weight types: they take most of the compiler's time.
 pub fn only_tested_instances(source: &str) -> String {
-    let tested = |line: &&str| !line.starts_with("INSTANCE(") || line.contains("_f16_d64,");
+    let tested = |line: &&str| {
+        let text = line.trim_start();
+        let other = |start: &str, kept: &str| text.starts_with(start) && !text.contains(kept);
+        !(other("INSTANCE(", "_f16_d64,") || other("ENTRIES(", "kQ4_1") || other("ENTRY(q", "kQ4_1"))
+            && !(other("case k", "kQ4_1") && text.contains("gemv_part<"))
+    };
     source.lines().filter(tested).flat_map(|line| [line, "\n"]).collect()
 }
 
@@ -26,6 +32,22 @@ pub fn run(file: &str, ptx: &str) {
         "attention_decode" => decode(&devices),
         "attention_prefill" => prefill(&devices),
         "sample" => sample(&devices),
+        "embed" => (1..4).for_each(|seed| products::embed(&devices, seed, DType::Q4_1)),
+        // Few rows, and more than one tile-row a block.
+        "linear_residual" => (1..17).for_each(|seed| linear_residual(&devices, seed, 1 + seed as usize % 8)),
+        "norm_gate_up" => [1, 3, 8, 5].iter().zip(1..).for_each(|(&t, seed)| norm_gate_up(&devices, seed, t)),
+        "norm_lm_head" => (1..7).for_each(|seed| products::norm_lm_head(&devices, seed, DType::Q4_1, 4)),
+        "qkv" => [1, 3, 8, 5, 2, 7].iter().zip(1..).for_each(|(&t, seed)| qkv(&devices, seed, t, false)),
+        // Many rows.
+        "gemm" | "post_norm" => {
+            [9, 33, 150, 70, 21, 40, 12, 80].iter().zip(1..).for_each(|(&t, seed)| linear_residual(&devices, seed, t));
+        }
+        "norm_rows" => [9, 40, 17].iter().zip(1..).for_each(|(&t, seed)| norm_gate_up(&devices, seed, t)),
+        "qk_norm_rope" => {
+            // With head_dim 64, the instance that is compiled.
+            let seeds = (1..200).filter(|&seed| products::head_dim(seed) == 64).take(5);
+            seeds.zip([1, 8, 40, 3, 20]).for_each(|(seed, t)| qkv(&devices, seed, t, true));
+        }
         _ => panic!("no checks for {file}"),
     }
 }
@@ -54,4 +76,16 @@ fn prefill(devices: &[Device]) {
 fn sample(devices: &[Device]) {
     (0..24).for_each(|seed| against_reference(devices, seed));
     (100..106).for_each(|seed| greedy(&devices[1], seed));
+}
+
+fn linear_residual(devices: &[Device], seed: u64, tokens: usize) {
+    products::linear_residual(devices, seed, DType::Q4_1, tokens);
+}
+
+fn norm_gate_up(devices: &[Device], seed: u64, tokens: usize) {
+    products::norm_gate_up(devices, seed, DType::Q4_1, tokens);
+}
+
+fn qkv(devices: &[Device], seed: u64, tokens: usize, with_qk_norm: bool) {
+    products::qkv(devices, seed, [DType::Q4_1; 3], tokens, with_qk_norm);
 }
