@@ -16,7 +16,7 @@ const CASES: [&str; 5] = ["france", "multilingual", "chat", "kjv_512", "kjv_1536
 fn measure(device: &Device, model: &str) -> serde_json::Value {
     let path = common::models::path(model);
     let loaded = load(&path, &device.backend, &LoadOptions { context: Some(2048) }).unwrap();
-    let mut evaluator = Evaluator::new(Arc::new(loaded), 2048, 64).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(loaded), device.float(), 2048, 64).unwrap();
     let mut distance = Distance::default();
     for case in cases(model, &CASES) {
         distance.add(&case, &mut evaluator);

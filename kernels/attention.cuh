@@ -47,7 +47,7 @@ struct Pages {
   __device__ __forceinline__ Pages(const BatchParams& batch, const KvParams& kv, uint32_t seq)
       : table(reinterpret_cast<const uint32_t*>(batch.page_tables) + uint64_t(seq) * batch.pages_per_seq),
         shift(31 - __clz(kv.page_tokens)),
-        page_units(uint32_t(kv.page_stride / 8)),
+        page_units(uint32_t(kv.page_bytes / 16)),
         key_units(kv.head_dim / 8) {}
 
   // Units from the group's base to key `run` (a multiple of 8).

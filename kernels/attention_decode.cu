@@ -199,15 +199,16 @@ struct Warp {
   }
 };
 
-// Takes every kWarps-th tile of the range into the state of `w`. `layer`: K of the KV head in page 0.
+// Takes every kWarps-th tile of the range into the state of `w`.
 template <typename F, int D>
 __device__ __forceinline__ void attend(Warp<F, D>& w, const AttentionDecodeParams& p, const Range& range, const Pages& pages,
-                                       uint64_t layer, uint32_t warp, uint32_t lane) {
+                                       uint32_t kv_head, uint32_t warp, uint32_t lane) {
   using S = Shape<D>;
   constexpr uint32_t kLook = 32 / S::kRuns;  // tiles whose page offsets the lanes of a warp hold
   const uint32_t g = lane / 4, t = lane % 4;
-  const uint64_t values = layer + p.kv.half_stride * 2 + 2 * t * D * 2;
-  const uint64_t k_lane = layer + (g * D + 8 * t) * 2, v_lane = values + 8 * g * 2;
+  const uint64_t keys = p.kv.base[0] + uint64_t(kv_head) * p.kv.head_bytes[0];
+  const uint64_t values = p.kv.base[1] + uint64_t(kv_head) * p.kv.head_bytes[1] + 2 * t * D * 2;
+  const uint64_t k_lane = keys + (g * D + 8 * t) * 2, v_lane = values + 8 * g * 2;
   const uint64_t v_half = values + (64 * S::kSlabs + 4 * g) * 2;
   const uint32_t last_run = (range.stop - 1) & ~7u;
   const Scores scores(p.scale, p.softcap);
@@ -350,7 +351,7 @@ __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& p)
   const Pages pages(p.batch, p.kv, seq);
   Warp<F, D> w;
   w.load_q(p.q + (row + lane / 4 * D) * 2, lane, lane / 4 < heads);
-  attend<F, D>(w, p, range, pages, p.kv.base + uint64_t(kv_head) * p.kv.head_stride * 2, warp, lane);
+  attend<F, D>(w, p, range, pages, kv_head, warp, lane);
   joined.put(w, warp, lane);
 
   uint32_t* out = reinterpret_cast<uint32_t*>(p.out + row * 2);

@@ -51,7 +51,7 @@ struct Block {
   const Tile& tile;
   const uint32_t shared, group;
   const Pages pages;
-  const uint64_t layer;
+  const uint64_t keys, values;
 
   __device__ __forceinline__ Block(const AttentionPrefillParams& params, const Tile& of, uint32_t seq, uint32_t at)
       : p(params),
@@ -59,7 +59,8 @@ struct Block {
         shared(at),
         group(params.heads / params.kv.kv_heads),
         pages(params.batch, params.kv, seq),
-        layer(params.kv.base + uint64_t(blockIdx.y) * params.kv.head_stride * 2) {}
+        keys(params.kv.base[0] + uint64_t(blockIdx.y) * params.kv.head_bytes[0]),
+        values(params.kv.base[1] + uint64_t(blockIdx.y) * params.kv.head_bytes[1]) {}
 
   // Element of Q or of the output where a row starts.
   __device__ __forceinline__ uint64_t element(uint32_t row) const {
@@ -88,9 +89,9 @@ struct Block {
     for (int i = 0; i < S::kKeys * S::kChunks / kThreads; i++) {
       const uint32_t at = i * kThreads + threadIdx.x, row = at / S::kChunks, chunk = at % S::kChunks;
       const bool valid = key + row >= tile.first && key + row < tile.end;
-      const uint64_t from = layer + uint64_t(units[row / 8]) * 16 + (row % 8 * D + chunk * 8) * 2;
-      copy_async_16(to + swizzled<D>(row, chunk), from, valid);
-      copy_async_16(to + S::kHalf + swizzled<D>(row, chunk), from + p.kv.half_stride * 2, valid);
+      const uint64_t from = uint64_t(units[row / 8]) * 16 + (row % 8 * D + chunk * 8) * 2;
+      copy_async_16(to + swizzled<D>(row, chunk), keys + from, valid);
+      copy_async_16(to + S::kHalf + swizzled<D>(row, chunk), values + from, valid);
     }
   }
 };

@@ -64,8 +64,8 @@ struct Finish<F, kQkv> : FinishBase<F> {
   Packer<F> packer;
   bool rotate;
   uint32_t dim;         // of the head
-  uint32_t row_stride;  // elements from one token to the next, or 0: pages
-  uint64_t to;          // token 0, or this head in page 0
+  uint32_t row_bytes;  // from one token to the next, or 0: pages
+  uint64_t to;         // token 0, or this head in page 0
   __device__ Finish(const EpilogueParams& params, uint32_t first_of_four) : FinishBase<F>(params, first_of_four) {
     const uint32_t kv_rows = params.kv.kv_heads * params.kv.head_dim;
     const bool raw = params.k != 0;
@@ -77,13 +77,13 @@ struct Finish<F, kQkv> : FinishBase<F> {
     rotate = !raw && part < 2 && dim < params.rope_dims;
     if (part == 0) {
       to = params.out + local * 2;
-      row_stride = params.q_rows;
+      row_bytes = params.q_rows * 2;
     } else if (raw) {
       to = (part == 1 ? params.k : params.v) + local * 2;
-      row_stride = kv_rows;
+      row_bytes = kv_rows * 2;
     } else {
-      to = params.kv.base + 2 * ((part - 1) * params.kv.half_stride + head * params.kv.head_stride + dim);
-      row_stride = 0;
+      to = params.kv.base[part - 1] + uint64_t(head) * params.kv.head_bytes[part - 1] + dim * 2;
+      row_bytes = 0;
     }
   }
   __device__ void store(uint32_t token, float4 v) {
@@ -94,13 +94,13 @@ struct Finish<F, kQkv> : FinishBase<F> {
       const float4 r = __ldg(pointer<const float4>(p.rope) + (uint64_t(position) * p.rope_dims + dim) / 4);
       v = make_float4(v.x * r.x - v.y * r.y, v.x * r.y + v.y * r.x, v.z * r.z - v.w * r.w, v.z * r.w + v.w * r.z);
     }
-    uint64_t at = uint64_t(token) * row_stride;
-    if (!row_stride) {
+    uint64_t at = uint64_t(token) * row_bytes;
+    if (!row_bytes) {
       const uint32_t slot = pointer<const uint32_t>(p.slots)[token];
       const uint32_t page = slot / p.kv.page_tokens;
-      at = page * p.kv.page_stride + (slot - page * p.kv.page_tokens) * p.kv.head_dim;
+      at = page * p.kv.page_bytes + (slot - page * p.kv.page_tokens) * p.kv.head_dim * 2;
     }
-    *pointer<uint2>(to + at * 2) = make_uint2(packer.pack(v.x, v.y), packer.pack(v.z, v.w));
+    *pointer<uint2>(to + at) = make_uint2(packer.pack(v.x, v.y), packer.pack(v.z, v.w));
   }
   __device__ void report() const { packer.report(this->p.status, this->p.status_code); }
 };

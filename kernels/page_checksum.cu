@@ -12,8 +12,9 @@ __device__ __forceinline__ uint64_t term(uint64_t key, uint32_t word) { return (
 extern "C" __global__ void __launch_bounds__(kThreads) page_checksum(const __grid_constant__ PageChecksumParams p) {
   __shared__ uint64_t sums[kThreads / 32];
   const uint32_t page = reinterpret_cast<const uint32_t*>(p.pages)[blockIdx.x / 2];
-  const uint4* half = reinterpret_cast<const uint4*>(p.data + page * p.page_bytes + blockIdx.x % 2 * (p.page_bytes / 2));
-  const uint32_t vectors = uint32_t(p.page_bytes / 32);
+  const bool is_v = blockIdx.x % 2 != 0;
+  const uint4* half = reinterpret_cast<const uint4*>(p.data + page * p.page_bytes + (is_v ? p.k_bytes : 0));
+  const uint32_t vectors = uint32_t((is_v ? p.page_bytes - p.k_bytes : p.k_bytes) / 16);
   uint64_t sum = 0;
 #pragma unroll 4
   for (uint32_t i = threadIdx.x; i < vectors; i += kThreads) {

@@ -6,16 +6,20 @@
 
 // ---- common ----
 
-// One layer of a KV page group; see KvLayout in src/backend/types.rs. Strides in elements.
-// Element (page, k|v, head, token, dim) = base + page * page_stride + v * half_stride + head * head_stride + token * head_dim + dim
+// Element type of K or V in the pages; kKvFloat is the compute type. What a head has in a page: src/backend/kv.rs.
+enum KvType : uint32_t { kKvFloat, kKvInt8, kKvFp8 };
+
+// One layer of a KV page group; index 0 of an array is K, 1 is V.
+// Head h of page p begins at base[v] + p * page_bytes + h * head_bytes[v].
 typedef struct {
-  uint64_t base;  // address of this layer in page 0: data + layer * layer_stride elements
-  uint64_t page_stride;
-  uint64_t half_stride;
-  uint32_t head_stride;
+  uint64_t base[2];  // of this layer's head 0 in page 0
+  uint64_t page_bytes;
+  uint32_t head_bytes[2];
+  uint32_t type[2];  // KvType
   uint32_t kv_heads;
   uint32_t head_dim;
   uint32_t page_tokens;
+  uint32_t pad;
 } KvParams;
 
 // The step's metadata on the device; see Sections in src/backend/batch.rs. Addresses of u32 arrays.
@@ -204,4 +208,5 @@ typedef struct {
   uint64_t pages;  // u32 [N]
   uint64_t out;    // u64 [N, 2]
   uint64_t page_bytes;
+  uint64_t k_bytes;  // of them: the K half
 } PageChecksumParams;

@@ -86,8 +86,7 @@ __device__ __forceinline__ void qk_norm_rope(const QkNormRopeParams& p) {
   }
   const uint32_t place = reinterpret_cast<const uint32_t*>(p.batch.slots)[token];
   const uint32_t page = place / p.kv.page_tokens, offset = place % p.kv.page_tokens;
-  const uint64_t at = page * p.kv.page_stride + is_v * p.kv.half_stride + head * p.kv.head_stride + offset * D + first;
-  x.store<F>(p.kv.base + at * 2);
+  x.store<F>(p.kv.base[is_v] + page * p.kv.page_bytes + uint64_t(head) * p.kv.head_bytes[is_v] + (offset * D + first) * 2);
 }
 
 #define INSTANCE(name, F, D)                                                                             \

@@ -41,7 +41,7 @@ impl<'a> Runner<'a> {
         let limits = model.config().limits(&step);
         backend.reserve(&limits).unwrap();
         let pages = SEQS * limits.pages_per_seq;
-        let kv = model.kv_layouts(PAGE_TOKENS).into_iter().map(|layout| {
+        let kv = model.config().kv_layouts(PAGE_TOKENS, Float::F16.into()).into_iter().map(|layout| {
             let data = device.poisoned(pages * layout.page_bytes());
             KvGroup { layout, pages, data }
         });

@@ -29,7 +29,7 @@ impl Subject {
     /// Room for `pages` pages in each group.
     fn engine(&self, step_tokens: usize, pages: usize) -> Engine {
         let model = kvick::models::read_config(&kvick::weights::open(&self.model).unwrap()).unwrap();
-        let page: usize = model.kv_layouts(PAGE, Float::F16).iter().map(|layout| layout.page_bytes()).sum();
+        let page: usize = model.kv_layouts(PAGE, Float::F16.into()).iter().map(|layout| layout.page_bytes()).sum();
         let config = EngineConfig {
             device: self.device.clone(),
             page_tokens: PAGE,

@@ -30,6 +30,7 @@ fn every_operation_runs_as_on_an_h100() {
     }
     let kind = Kind {
         float: Float::F16,
+        types: Float::F16.into(),
         head_dim: 128,
         kv_heads: 2,
         group: 4,

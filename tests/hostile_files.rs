@@ -97,7 +97,7 @@ fn use_file(file: &ModelFile, run: bool) -> kvick::Result<()> {
     let backend: Arc<dyn Backend> = Arc::new(Cpu::new(Float::F16));
     let model = load_file(file, &backend, &LoadOptions { context: Some(16) })?;
     if run && model.config().vocab == TINY_VOCAB && model.config().context >= 16 {
-        Evaluator::new(Arc::new(model), 16, 4)?.logits(&[1, 2, 3, 4, 5, 6], 4, |_, _| Ok(()))?;
+        Evaluator::new(Arc::new(model), Float::F16, 16, 4)?.logits(&[1, 2, 3, 4, 5, 6], 4, |_, _| Ok(()))?;
     }
     Ok(())
 }

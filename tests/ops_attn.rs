@@ -35,8 +35,16 @@ fn attention_of_every_shape() {
     for (i, head_dim) in [64, 96, 128, 256].into_iter().enumerate() {
         for (j, page_tokens) in [8, 16, 32].into_iter().enumerate() {
             let group = [1, 5, 8, 9][(i + j) % 4];
-            let kind =
-                Kind { float: Float::F16, head_dim, kv_heads: 2, group, page_tokens, window: None, softcap: None };
+            let kind = Kind {
+                float: Float::F16,
+                types: Float::F16.into(),
+                head_dim,
+                kv_heads: 2,
+                group,
+                page_tokens,
+                window: None,
+                softcap: None,
+            };
             let seqs = [Seq { new: 1, cached: 70 }, Seq { new: 19, cached: 50 }, Seq { new: 1, cached: 0 }];
             against_oracle(&devices, 2000 + (3 * i + j) as u64, kind, &seqs);
         }
@@ -58,8 +66,16 @@ fn where_pages_lie_does_not_matter() {
 fn how_keys_are_split_does_not_matter() {
     for device in &all(Float::F16)[1..] {
         for (seed, head_dim, window) in [(4000, 64, None), (4001, 128, Some(1500)), (4002, 256, None)] {
-            let kind =
-                Kind { float: Float::F16, head_dim, kv_heads: 1, group: 4, page_tokens: 16, window, softcap: None };
+            let kind = Kind {
+                float: Float::F16,
+                types: Float::F16.into(),
+                head_dim,
+                kv_heads: 1,
+                group: 4,
+                page_tokens: 16,
+                window,
+                softcap: None,
+            };
             split_keys(device, seed, kind);
         }
     }

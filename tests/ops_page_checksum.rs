@@ -3,7 +3,7 @@ mod common;
 
 use common::device::all;
 use common::rng::Rng;
-use kvick::backend::{Float, KvGroup, KvLayout, PageChecksums};
+use kvick::backend::{Float, KvGroup, KvHalf, KvLayout, KvType, KvTypes, PageChecksums};
 use kvick::checksum;
 
 #[test]
@@ -16,7 +16,7 @@ fn device_and_host_sum_alike() {
                 kv_heads: 1 + rng.below(3),
                 head_dim: rng.pick(&[64, 96, 256]),
                 page_tokens: rng.pick(&[8, 16, 32]),
-                float: Float::F16,
+                types: KvTypes { k: rng.pick(&KvType::ALL), v: rng.pick(&KvType::ALL) },
             };
             let total = 1 + rng.below(9);
             let bytes = rng.bytes(total * layout.page_bytes());
@@ -27,11 +27,11 @@ fn device_and_host_sum_alike() {
             let out = device.poisoned(16 * ids.len());
             let op = PageChecksums { kv: &kv, pages: &device.upload(&ids), count: ids.len(), out: &out };
             device.backend.page_checksums(&op).unwrap_or_else(|e| panic!("{} seed {seed}: {e}", device.name));
-            let half = |id: u32, h: usize| {
-                let at = id as usize * layout.page_bytes() + h * layout.page_bytes() / 2;
-                checksum::sum(&bytes[at..at + layout.page_bytes() / 2])
+            let sum = |id: u32, half: KvHalf| {
+                let at = id as usize * layout.page_bytes() + layout.half_offset(half);
+                checksum::sum(&bytes[at..at + layout.half_bytes(half)])
             };
-            let expected: Vec<u64> = ids.iter().flat_map(|&id| [half(id, 0), half(id, 1)]).collect();
+            let expected: Vec<u64> = ids.iter().flat_map(|&id| KvHalf::BOTH.map(|half| sum(id, half))).collect();
             assert_eq!(device.download::<u64>(&out, 2 * ids.len()), expected, "{} seed {seed}", device.name);
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 fn check(model: &str, names: &[&str], float: Float) {
     let device = Device::open("cpu", float);
     let loaded = load(&common::models::path(model), &device.backend, &LoadOptions { context: Some(512) }).unwrap();
-    let mut evaluator = Evaluator::new(Arc::new(loaded), 512, 64).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(loaded), float, 512, 64).unwrap();
     let mut distance = Distance::default();
     for case in cases(model, names) {
         distance.add(&case, &mut evaluator);

@@ -11,7 +11,7 @@ fn check(model: &str, names: &[&str], float: Float) {
     let device = device::under_test(float);
     let options = LoadOptions { context: Some(512) };
     let loaded = load(&common::models::path(model), &device.backend, &options).unwrap();
-    let mut evaluator = Evaluator::new(Arc::new(loaded), 512, 64).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(loaded), float, 512, 64).unwrap();
     let mut distance = Distance::default();
     for case in cases(model, names) {
         distance.add(&case, &mut evaluator);

@@ -24,7 +24,7 @@ fn check(model: &str) {
     let (tokens, nll) = reference(model);
     assert_eq!(ids.len(), tokens, "{model}: tokens of the text");
     let loaded = load(&path, &device.backend, &LoadOptions { context: Some(512) }).unwrap();
-    let mut evaluator = Evaluator::new(Arc::new(loaded), 512, 64).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(loaded), Float::F16, 512, 64).unwrap();
     let result = evaluator.perplexity(&ids, tokenizer.bos_rule(), 512, Some(1), |_| {}).unwrap();
     assert_eq!((result.scored, result.chunks), (255, 1), "{model}");
     let expected = nll[0].exp();
@@ -46,7 +46,7 @@ fn gemma3() {
 fn refusals() {
     let device = Device::open("cpu", Float::F16);
     let model = load(&common::reference::tiny("llama").folder, &device.backend, &LoadOptions::default()).unwrap();
-    let mut evaluator = Evaluator::new(Arc::new(model), 64, 16).unwrap();
+    let mut evaluator = Evaluator::new(Arc::new(model), Float::F16, 64, 16).unwrap();
     let ids: Vec<u32> = (0..40).collect();
     let mut refused = |ids: &[u32], chunk: usize, says: &str| {
         let message = evaluator.perplexity(ids, None, chunk, None, |_| {}).unwrap_err().to_string();

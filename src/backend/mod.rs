@@ -6,20 +6,22 @@
 //! Invariants:
 //! * Operations are queued in order on one stream; only [`Backend::finish`] and [`Backend::download`] wait.
 //! * The residual stream `x`, norms, softmax, logits and accumulators are f32. Matmul inputs, dequantised weights, Q, P, the
-//!   attention output and the KV pages are of the compute type ([`Float`]).
+//!   attention output are of the compute type ([`Float`]); the KV pages are of it too, or quantised ([`KvType`]).
 //! * RoPE rotates *adjacent pairs* (2i, 2i+1) of a head: loaders permute rows of half-split checkpoints. Dot products of Q
 //!   and K do not notice, and the rotation stays within one thread of a kernel.
 //! * Matrices are `[rows = outputs, cols = inputs]`, row-major, quantised along the columns.
 mod batch;
+mod kv;
 mod ops;
 mod types;
 
 pub use batch::{BatchLimits, Counts, DeviceBatch, GroupBatch, HostBatch, SampleParams, Sections};
+pub use kv::{KvGroup, KvHalf, KvLayout, KvType, KvTypes, SCALE_GROUP};
 pub use ops::{
     Activation, Attention, Embed, LinearResidual, NormGateUp, NormLmHead, PageChecksums, PostNorm, QkNorm, Qkv, Rope,
     Sample,
 };
-pub use types::{Buffer, DType, DeviceMemory, Float, Fuse, HostWeight, KvGroup, KvLayout, MemoryInfo, Weight};
+pub use types::{Buffer, DType, DeviceMemory, Float, Fuse, HostWeight, MemoryInfo, Weight};
 
 use crate::error::Result;
 

@@ -1,4 +1,4 @@
-//! Buffers, weights and KV page groups: what operations read and write.
+//! Buffers and weights: what operations read and write.
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
@@ -159,54 +159,4 @@ impl fmt::Debug for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Weight({:?} {:?}, {} x {})", self.parts, self.fuse, self.rows, self.cols)
     }
-}
-
-/// Geometry of the pages of one group (layers with the same attention kind):
-/// `[page][k|v][layer][kv_head][token][dim]`, all of one element type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KvLayout {
-    /// Layers of the group.
-    pub layers: usize,
-    /// KV heads of a layer.
-    pub kv_heads: usize,
-    /// Elements of a head, a multiple of 8.
-    pub head_dim: usize,
-    /// Tokens of a page: 8, 16 or 32.
-    pub page_tokens: usize,
-    /// Element type of K and V.
-    pub float: Float,
-}
-
-impl KvLayout {
-    /// Elements from one head to the next.
-    pub fn head_stride(&self) -> usize {
-        self.page_tokens * self.head_dim
-    }
-    /// Elements from one layer to the next.
-    pub fn layer_stride(&self) -> usize {
-        self.kv_heads * self.head_stride()
-    }
-    /// Elements of the K half or the V half of a page.
-    pub fn half_stride(&self) -> usize {
-        self.layers * self.layer_stride()
-    }
-    /// Elements of a page.
-    pub fn page_stride(&self) -> usize {
-        2 * self.half_stride()
-    }
-    /// Bytes of a page.
-    pub fn page_bytes(&self) -> usize {
-        self.page_stride() * self.float.bytes()
-    }
-}
-
-/// The device-resident pages of one group.
-#[derive(Clone, Debug)]
-pub struct KvGroup {
-    /// Geometry.
-    pub layout: KvLayout,
-    /// Number of pages.
-    pub pages: usize,
-    /// `pages * layout.page_bytes()` bytes.
-    pub data: Buffer,
 }

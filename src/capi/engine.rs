@@ -43,6 +43,7 @@ unsafe fn config(c: &kvick_config) -> Result<EngineConfig, Fault> {
             Some("bf16") => Float::BF16,
             Some(other) => return Err(Fault::argument(format!("dtype is {other:?}; there are \"f16\" and \"bf16\""))),
         },
+        kv_types: default.kv_types,
         kv_memory: (c.kv_memory != 0).then_some(c.kv_memory),
         context: input::given(c.context, "context")?,
         max_seqs: input::given(c.max_seqs, "max_seqs")?.unwrap_or(default.max_seqs),

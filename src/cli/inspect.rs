@@ -54,12 +54,12 @@ fn memory(args: &Args, file: &ModelFile, config: &ModelConfig) -> anyhow::Result
     let backend = args.engine.device.open()?;
     let engine = args.engine.config();
     let step = engine.step_limits(config);
-    let plan = MemoryPlan::new(&*backend, file, config, &step);
+    let plan = MemoryPlan::new(&*backend, file, config, &step, engine.kv_types());
     let kv = engine.plan_kv(&*backend, config, &plan, &step)?;
     Ok(json!({
         "device": backend.name(),
         "weights": plan.weights, "rope": plan.rope, "workspace": plan.workspace, "batch": plan.batch,
-        "scratch": plan.scratch, "kv": kv.bytes, "total": plan.fixed() + kv.bytes,
+        "scratch": plan.scratch, "kv": kv.bytes, "kv_dtype": engine.kv_types().to_string(), "total": plan.fixed() + kv.bytes,
         "kv_pages": kv.pages, "page_tokens": step.page_tokens, "context": step.context,
         "kv_per_sequence": plan.kv_per_sequence(),
     }))
@@ -91,6 +91,7 @@ fn text(config: &ModelConfig, types: &Types, memory: &Value) -> String {
         out.push_str(&format!("  {part:<10} {:>12.1} MB\n", memory[part].as_u64().unwrap_or(0) as f64 / 1e6));
     }
     let per_sequence = memory["kv_per_sequence"].as_u64().unwrap_or(0) as f64 / 1e6;
-    out.push_str(&format!("  a sequence of {} tokens takes {per_sequence:.1} MB of KV pages\n", memory["context"]));
+    let (context, dtype) = (&memory["context"], memory["kv_dtype"].as_str().unwrap_or_default());
+    out.push_str(&format!("  a sequence of {context} tokens takes {per_sequence:.1} MB of KV pages in {dtype}\n"));
     out
 }

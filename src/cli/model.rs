@@ -2,7 +2,7 @@
 use super::output::{Progress, note};
 use anyhow::Context;
 use clap::ValueEnum;
-use kvick::backend::{Backend, Float};
+use kvick::backend::{Backend, Float, KvTypes};
 use kvick::models::Evaluator;
 use kvick::text::{Spelling, Tokenizer};
 use kvick::{Engine, EngineConfig, models, open, store, weights};
@@ -23,9 +23,12 @@ pub struct DeviceArgs {
     /// auto, cuda:N, emulator or cpu
     #[arg(long, default_value = "auto")]
     pub device: String,
-    /// Compute type, also of the KV cache
+    /// Compute type
     #[arg(long, value_enum, default_value_t = Dtype::F16)]
     pub dtype: Dtype,
+    /// Type of the KV cache: f16, bf16, int8 or fp8, or k=TYPE,v=TYPE [default: the compute type]
+    #[arg(long, value_name = "TYPE")]
+    pub kv_dtype: Option<KvTypes>,
 }
 
 /// How the engine serves.
@@ -101,7 +104,12 @@ impl DeviceArgs {
             "{context} tokens are more than the model's context of {}; shorten the text",
             model.config().context
         );
-        Ok(Evaluator::new(model, context, PIECE)?)
+        Ok(Evaluator::new(model, self.kv_types(), context, PIECE)?)
+    }
+
+    /// Types of the KV pages.
+    fn kv_types(&self) -> KvTypes {
+        self.kv_dtype.unwrap_or(Float::from(self.dtype).into())
     }
 }
 
@@ -121,6 +129,7 @@ impl EngineArgs {
         EngineConfig {
             device: self.device.device.clone(),
             float: self.device.dtype.into(),
+            kv_types: self.device.kv_dtype,
             kv_memory: self.kv_memory,
             context: self.context,
             step_tokens: self.step_tokens,

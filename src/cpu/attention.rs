@@ -1,8 +1,8 @@
 //! Paged attention, key by key in the order of the sequence, so that neither pages nor other sequences matter.
-use super::batch::{BatchView, page_row};
+use super::batch::BatchView;
 use super::float::{round, to_bits, widen};
-use super::{Cpu, memory};
-use crate::backend::Attention;
+use super::{Cpu, kv, memory};
+use crate::backend::{Attention, KvHalf};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -10,14 +10,15 @@ use std::ops::Range;
 pub fn run(cpu: &Cpu, op: &Attention<'_>) -> Result<()> {
     let layout = op.kv.layout;
     let dim = layout.head_dim;
-    if !op.heads.is_multiple_of(layout.kv_heads) || layout.float != cpu.float {
+    layout.types.check(cpu.float, dim)?;
+    if !op.heads.is_multiple_of(layout.kv_heads) {
         return Err(Error::Shape { op: "attention", message: format!("{} heads over pages {layout:?}", op.heads) });
     }
     let batch = BatchView::new(op.batch)?;
     let elements = batch.counts().tokens * op.heads * dim;
     let (q, pages) = (memory::read(op.q)?, memory::read(&op.kv.data)?);
     let q = q.get::<u16>("attention", elements)?;
-    let pages = pages.get::<u16>("attention", op.kv.pages * layout.page_stride())?;
+    let pages = pages.get::<u8>("attention", op.kv.pages * layout.page_bytes())?;
     let mut out = memory::write(op.out)?;
     let out = out.get::<u16>("attention", elements)?;
     let positions = batch.positions()?;
@@ -27,7 +28,7 @@ pub fn run(cpu: &Cpu, op: &Attention<'_>) -> Result<()> {
         let keys = first_key(op, positions[query.start])..positions[query.end - 1] as usize + 1;
         let heads: Vec<HeadCache> = (0..layout.kv_heads)
             .into_par_iter()
-            .map(|head| gather(op, &batch, pages, s, head, keys.clone()))
+            .map(|head| gather(cpu, op, &batch, pages, s, head, keys.clone()))
             .collect::<Result<_>>()?;
         let range = query.start * op.heads * dim..query.end * op.heads * dim;
         let rows = out[range.clone()].par_chunks_mut(dim).zip(q[range].par_chunks(dim)).enumerate();
@@ -56,9 +57,10 @@ struct HeadCache {
 
 /// Reads the keys of a sequence through its page table.
 fn gather(
+    cpu: &Cpu,
     op: &Attention<'_>,
     batch: &BatchView<'_>,
-    pages: &[u16],
+    pages: &[u8],
     s: usize,
     head: usize,
     keys: Range<usize>,
@@ -67,11 +69,11 @@ fn gather(
     let dim = layout.head_dim;
     let table = batch.page_table(op.group, s)?;
     let mut cache = HeadCache { k: vec![0.0; keys.len() * dim], v: vec![0.0; keys.len() * dim] };
-    for (value, out) in [(false, &mut cache.k), (true, &mut cache.v)] {
+    for (half, out) in [(KvHalf::K, &mut cache.k), (KvHalf::V, &mut cache.v)] {
         for (j, row) in keys.clone().zip(out.chunks_exact_mut(dim)) {
             let page = table.get(j / layout.page_tokens).copied().unwrap_or(u32::MAX);
-            let at = page_row(op.kv, page, value, op.layer, head, j % layout.page_tokens)?;
-            widen(layout.float, &pages[at..at + dim], row);
+            let stored = &pages[kv::head_range(op.kv, page, half, op.layer, head)?];
+            kv::load(cpu.float, layout, half, stored, j % layout.page_tokens, row);
         }
     }
     Ok(cache)

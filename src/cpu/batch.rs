@@ -1,7 +1,7 @@
 //! The sections of a batch, read back from its words.
 use super::memory::{Reading, read};
-use crate::backend::{Counts, DeviceBatch, KvGroup, SampleParams};
-use crate::error::{Error, Result};
+use crate::backend::{Counts, DeviceBatch, SampleParams};
+use crate::error::Result;
 use std::ops::Range;
 
 /// A batch locked for reading.
@@ -72,14 +72,4 @@ impl<'a> BatchView<'a> {
         let bounds = self.section(self.batch.sections.recent_start + r, 2)?;
         self.section(self.batch.sections.recent + bounds[0] as usize, bounds[1].saturating_sub(bounds[0]) as usize)
     }
-}
-
-/// Element index of a head's row (K, or V) in the pages, checked against the pool.
-pub fn page_row(kv: &KvGroup, page: u32, value: bool, layer: usize, head: usize, offset: usize) -> Result<usize> {
-    let l = &kv.layout;
-    if page as usize >= kv.pages {
-        return Err(Error::Device(format!("KV page {page} is read or written, the pool has {}", kv.pages)));
-    }
-    let half = if value { l.half_stride() } else { 0 };
-    Ok(page as usize * l.page_stride() + half + layer * l.layer_stride() + head * l.head_stride() + offset * l.head_dim)
 }

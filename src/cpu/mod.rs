@@ -9,6 +9,7 @@ mod attention;
 mod batch;
 mod embed;
 mod float;
+mod kv;
 mod linear_residual;
 mod memory;
 mod norm;

@@ -1,6 +1,6 @@
 //! Checksums of half pages.
 use super::memory;
-use crate::backend::PageChecksums;
+use crate::backend::{KvHalf, PageChecksums};
 use crate::checksum;
 use crate::error::{Error, Result};
 
@@ -15,7 +15,7 @@ pub fn run(op: &PageChecksums<'_>) -> Result<()> {
             .chunks_exact(bytes)
             .nth(page as usize)
             .ok_or_else(|| Error::Shape { op: "page checksums", message: format!("page {page} of {}", op.kv.pages) })?;
-        let (k, v) = page.split_at(bytes / 2);
+        let (k, v) = page.split_at(op.kv.layout.half_bytes(KvHalf::K));
         sums.copy_from_slice(&[checksum::sum(k), checksum::sum(v)]);
     }
     Ok(())

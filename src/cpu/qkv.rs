@@ -1,10 +1,10 @@
 //! Norm, Q/K/V projection, bias, QK-norm, RoPE, append.
-use super::batch::{BatchView, page_row};
+use super::batch::BatchView;
 use super::float::to_bits;
 use super::norm::{rms_norm, rms_norm_in_place};
 use super::product::{Inputs, multiply};
-use super::{Cpu, memory, weight};
-use crate::backend::Qkv;
+use super::{Cpu, kv, memory, weight};
+use crate::backend::{KvHalf, Qkv};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
 
@@ -13,7 +13,8 @@ pub fn run(cpu: &Cpu, op: &Qkv<'_>) -> Result<()> {
     let dim = layout.head_dim;
     let (q_width, kv_width) = (op.heads * dim, layout.kv_heads * dim);
     let weight = weight::of(op.weight)?;
-    if weight.rows != q_width + 2 * kv_width || layout.float != cpu.float {
+    layout.types.check(cpu.float, dim)?;
+    if weight.rows != q_width + 2 * kv_width {
         return Err(Error::Shape {
             op: "qkv",
             message: format!("{} rows for {} heads and pages {layout:?}", weight.rows, op.heads),
@@ -29,13 +30,13 @@ pub fn run(cpu: &Cpu, op: &Qkv<'_>) -> Result<()> {
     let q = q.get::<u16>("qkv", batch.counts().tokens * q_width)?;
     q.par_chunks_mut(q_width).zip(rows.par_chunks(width)).for_each(|(q, row)| to_bits(cpu.float, &row[..q_width], q));
     let mut pages = memory::write(&op.kv.data)?;
-    let pages = pages.get::<u16>("qkv", op.kv.pages * layout.page_stride())?;
+    let pages = pages.get::<u8>("qkv", op.kv.pages * layout.page_bytes())?;
     for (row, &slot) in rows.chunks_exact(width).zip(batch.slots(op.group)?) {
         let (page, offset) = (slot / layout.page_tokens as u32, slot as usize % layout.page_tokens);
         for (i, head) in row[q_width..].chunks_exact(dim).enumerate() {
-            let (value, head_index) = (i >= layout.kv_heads, i % layout.kv_heads);
-            let at = page_row(op.kv, page, value, op.layer, head_index, offset)?;
-            to_bits(cpu.float, head, &mut pages[at..at + dim]);
+            let half = KvHalf::BOTH[i / layout.kv_heads];
+            let stored = &mut pages[kv::head_range(op.kv, page, half, op.layer, i % layout.kv_heads)?];
+            kv::store(cpu.float, &layout, half, stored, offset, head);
         }
     }
     Ok(())

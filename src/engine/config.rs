@@ -1,5 +1,5 @@
 //! What an engine is made of, and how device memory is divided.
-use crate::backend::{Backend, Float, KvLayout};
+use crate::backend::{Backend, Float, KvLayout, KvTypes};
 use crate::error::{Error, Result};
 use crate::models::{GroupSpec, MemoryPlan, ModelConfig, StepLimits};
 
@@ -10,8 +10,10 @@ pub struct EngineConfig {
     pub model: String,
     /// `auto`, `cuda:N`, `emulator` or `cpu`.
     pub device: String,
-    /// Compute type, also of the KV pages.
+    /// Compute type.
     pub float: Float,
+    /// Element types of the KV pages; `None`: the compute type.
+    pub kv_types: Option<KvTypes>,
     /// Bytes for KV pages; `None`: one sequence of the whole context, at least 512 MiB, at most 90 % of what is free.
     pub kv_memory: Option<u64>,
     /// Longest sequence, prompt and answer together; `None`: what the model was trained for.
@@ -45,6 +47,7 @@ impl Default for EngineConfig {
             model: crate::store::MODELS.first().map_or(String::new(), |m| m.name.into()),
             device: "auto".into(),
             float: Float::F16,
+            kv_types: None,
             kv_memory: None,
             context: None,
             max_seqs: 16,
@@ -77,6 +80,11 @@ impl EngineConfig {
         Ok(())
     }
 
+    /// Element types of the KV pages.
+    pub fn kv_types(&self) -> KvTypes {
+        self.kv_types.unwrap_or(self.float.into())
+    }
+
     /// The limits of a step of this model.
     pub fn step_limits(&self, model: &ModelConfig) -> StepLimits {
         StepLimits {
@@ -92,7 +100,8 @@ impl EngineConfig {
     /// Divides the device memory that everything else leaves into KV pages.
     ///
     /// # Errors
-    /// The device's memory does not hold the model, or the KV memory not one page of each group.
+    /// The device's memory does not hold the model, or the KV memory not one page of each group; or the model's heads or the
+    /// compute type do not go with the types of the pages.
     pub fn plan_kv(
         &self,
         backend: &dyn Backend,
@@ -100,10 +109,11 @@ impl EngineConfig {
         plan: &MemoryPlan,
         step: &StepLimits,
     ) -> Result<KvPlan> {
+        self.kv_types().check(backend.float(), model.head_dim)?;
         let (free, needed) = (backend.memory()?.free, plan.fixed());
         let too_large = || Error::OutOfMemory { what: "the model without its KV pages".into(), needed, free };
         let bytes = self.kv_bytes(free.checked_sub(needed).ok_or_else(too_large)?, plan.kv_per_sequence())?;
-        let layouts = model.kv_layouts(step.page_tokens, backend.float());
+        let layouts = model.kv_layouts(step.page_tokens, self.kv_types());
         let pages = divide(bytes, &model.groups, &layouts, step)?;
         let bytes = pages.iter().zip(&layouts).map(|(&n, l)| n as u64 * l.page_bytes() as u64).sum();
         Ok(KvPlan { pages, bytes })
@@ -167,7 +177,8 @@ mod tests {
 
     #[test]
     fn window_groups_get_what_their_sequences_can_hold() {
-        let layout = KvLayout { layers: 1, kv_heads: 1, head_dim: 64, page_tokens: 16, float: Float::F16 };
+        let types = EngineConfig::default().kv_types();
+        let layout = KvLayout { layers: 1, kv_heads: 1, head_dim: 64, page_tokens: 16, types };
         let page = layout.page_bytes() as u64;
         let groups = [group(None), group(Some(128))];
         let window_pages = 4 * pages_for(Some(128), 16, 64, 4096);

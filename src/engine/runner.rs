@@ -40,9 +40,9 @@ impl ModelRunner {
         let shape = models::read_config(file)?;
         let step = config.step_limits(&shape);
         let limits = shape.limits(&step);
-        let plan = MemoryPlan::new(&**backend, file, &shape, &step);
+        let plan = MemoryPlan::new(&**backend, file, &shape, &step, config.kv_types());
         let counts = config.plan_kv(&**backend, &shape, &plan, &step)?.pages;
-        let layouts = shape.kv_layouts(step.page_tokens, backend.float());
+        let layouts = shape.kv_layouts(step.page_tokens, config.kv_types());
         let options = LoadOptions { context: Some(step.context) };
         let model = Arc::new(models::load_file(file, backend, &options)?);
         backend.reserve(&limits)?;

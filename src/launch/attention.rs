@@ -166,7 +166,7 @@ fn problem(cuda: &Cuda, op: &Attention<'_>) -> Result<Problem> {
     if layout.kv_heads == 0 || op.heads == 0 || !op.heads.is_multiple_of(layout.kv_heads) {
         return bad(format!("{} heads over {} KV heads", op.heads, layout.kv_heads));
     }
-    let bytes = counts.tokens * op.heads * layout.head_dim * layout.float.bytes();
+    let bytes = counts.tokens * op.heads * layout.head_dim * cuda.float.bytes();
     if op.q.bytes() < bytes || op.out.bytes() < bytes {
         return bad(format!("q has {} bytes and out {}, {bytes} are needed", op.q.bytes(), op.out.bytes()));
     }

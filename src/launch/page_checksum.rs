@@ -1,6 +1,6 @@
 //! Checksums of half pages: `page_checksum.cu`, one block a half.
 use super::Cuda;
-use crate::backend::PageChecksums;
+use crate::backend::{KvHalf, PageChecksums};
 use crate::error::{Error, Result};
 use crate::params::PageChecksumParams;
 
@@ -8,9 +8,14 @@ const THREADS: u32 = 512;
 
 /// Queues the launch.
 pub fn run(cuda: &Cuda, op: &PageChecksums<'_>) -> Result<()> {
-    let bytes = op.kv.layout.page_bytes();
+    let (bytes, k_bytes) = (op.kv.layout.page_bytes(), op.kv.layout.half_bytes(KvHalf::K));
     let whole = op.kv.pages.checked_mul(bytes).is_some_and(|all| all <= op.kv.data.bytes());
-    if !whole || !bytes.is_multiple_of(32) || op.pages.bytes() < 4 * op.count || op.out.bytes() < 16 * op.count {
+    if !whole
+        || !bytes.is_multiple_of(16)
+        || !k_bytes.is_multiple_of(16)
+        || op.pages.bytes() < 4 * op.count
+        || op.out.bytes() < 16 * op.count
+    {
         let message = format!("{} of {} pages {:?}", op.count, op.kv.pages, op.kv.layout);
         return Err(Error::Shape { op: "page checksums", message });
     }
@@ -22,6 +27,7 @@ pub fn run(cuda: &Cuda, op: &PageChecksums<'_>) -> Result<()> {
         pages: cuda.gpu.address(op.pages)?,
         out: cuda.gpu.address(op.out)?,
         page_bytes: bytes as u64,
+        k_bytes: k_bytes as u64,
     };
     let kernel = cuda.gpu.kernel("page_checksum", "page_checksum")?;
     cuda.gpu.launch(&kernel, [2 * op.count as u32, 1, 1], THREADS, 0, &params)

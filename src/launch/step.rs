@@ -1,8 +1,8 @@
 //! What every kernel of a step is given: the batch's metadata and one layer's pages, as `kernels/params.h` has them.
 use super::Cuda;
-use crate::backend::{DeviceBatch, KvGroup};
+use crate::backend::{DeviceBatch, KvGroup, KvHalf, KvType};
 use crate::error::{Error, Result};
-use crate::params::{BatchParams, KvParams};
+use crate::params::{BatchParams, KvParams, KvType as CodeOfKvType};
 
 /// Addresses of the batch's sections, with the slots and page tables of one KV group.
 pub fn batch(cuda: &Cuda, batch: &DeviceBatch, group: usize) -> Result<BatchParams> {
@@ -32,22 +32,28 @@ pub fn kv(cuda: &Cuda, group: &KvGroup, layer: usize) -> Result<KvParams> {
     let bytes = group.pages.checked_mul(l.page_bytes());
     let fits = bytes.is_some_and(|b| b <= group.data.bytes() && (b as u64) < 16 << 32);
     let known = matches!(l.page_tokens, 8 | 16 | 32) && l.head_dim.is_multiple_of(8);
-    if !fits || !known || layer >= l.layers || l.kv_heads == 0 || l.float != cuda.float {
-        let message = format!(
-            "layer {layer} of {} pages {l:?} in {} bytes, compute type {:?}",
-            group.pages,
-            group.data.bytes(),
-            cuda.float
-        );
+    l.types.check(cuda.float, l.head_dim)?;
+    if l.types.k.is_quantised() || l.types.v.is_quantised() {
+        return Err(Error::Unsupported(format!("KV pages of {} on this device; use --device cpu", l.types)));
+    }
+    if !fits || !known || layer >= l.layers || l.kv_heads == 0 {
+        let message = format!("layer {layer} of {} pages {l:?} in {} bytes", group.pages, group.data.bytes());
         return Err(Error::Shape { op: "kv pages", message });
     }
+    let base = cuda.gpu.address(&group.data)?;
+    let code = |half| match l.types.of(half) {
+        KvType::F16 | KvType::BF16 => CodeOfKvType::kKvFloat,
+        KvType::Int8 => CodeOfKvType::kKvInt8,
+        KvType::Fp8 => CodeOfKvType::kKvFp8,
+    };
     Ok(KvParams {
-        base: cuda.gpu.address(&group.data)? + (layer * l.layer_stride() * l.float.bytes()) as u64,
-        page_stride: l.page_stride() as u64,
-        half_stride: l.half_stride() as u64,
-        head_stride: l.head_stride() as u32,
+        base: KvHalf::BOTH.map(|half| base + l.head_offset(half, layer, 0) as u64),
+        page_bytes: l.page_bytes() as u64,
+        head_bytes: KvHalf::BOTH.map(|half| l.head_bytes(half) as u32),
+        type_: KvHalf::BOTH.map(code),
         kv_heads: l.kv_heads as u32,
         head_dim: l.head_dim as u32,
         page_tokens: l.page_tokens as u32,
+        pad: 0,
     })
 }

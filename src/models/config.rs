@@ -1,6 +1,6 @@
 //! What a decoder looks like: read from a file by its architecture, checked once, then trusted.
 use super::rope::RopeSpec;
-use crate::backend::{Activation, BatchLimits, Float, KvLayout};
+use crate::backend::{Activation, BatchLimits, KvLayout, KvTypes};
 
 /// Layers with the same attention: they share one KV pool and one RoPE table.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,13 +70,13 @@ impl ModelConfig {
     }
 
     /// Page geometry of each group.
-    pub fn kv_layouts(&self, page_tokens: usize, float: Float) -> Vec<KvLayout> {
+    pub fn kv_layouts(&self, page_tokens: usize, types: KvTypes) -> Vec<KvLayout> {
         let layout = |group: &GroupSpec| KvLayout {
             layers: group.layers.len(),
             kv_heads: self.kv_heads,
             head_dim: self.head_dim,
             page_tokens,
-            float,
+            types,
         };
         self.groups.iter().map(layout).collect()
     }

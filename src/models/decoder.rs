@@ -5,8 +5,8 @@ use super::loader::{Loader, Matrix};
 use super::registry::Layout;
 use super::workspace::Workspace;
 use crate::backend::{
-    Attention, Backend, Buffer, DeviceBatch, Embed, Fuse, KvGroup, KvLayout, LinearResidual, NormGateUp, NormLmHead,
-    PostNorm, QkNorm, Qkv, Rope, Weight,
+    Attention, Backend, Buffer, DeviceBatch, Embed, Fuse, KvGroup, LinearResidual, NormGateUp, NormLmHead, PostNorm,
+    QkNorm, Qkv, Rope, Weight,
 };
 use crate::error::{Error, Result};
 use crate::weights::ModelFile;
@@ -75,11 +75,6 @@ impl Model {
     /// The device that it is on.
     pub fn backend(&self) -> &Arc<dyn Backend> {
         &self.backend
-    }
-
-    /// Page geometry of each attention group.
-    pub fn kv_layouts(&self, page_tokens: usize) -> Vec<KvLayout> {
-        self.config.kv_layouts(page_tokens, self.backend.float())
     }
 
     /// Queues a step: K and V of the batch's tokens are appended to `kv`, and the logits of its logit rows are left in

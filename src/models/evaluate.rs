@@ -2,7 +2,7 @@
 use super::config::StepLimits;
 use super::decoder::Model;
 use super::workspace::Workspace;
-use crate::backend::{DeviceBatch, GroupBatch, HostBatch, KvGroup};
+use crate::backend::{DeviceBatch, GroupBatch, HostBatch, KvGroup, KvLayout, KvTypes};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -30,17 +30,19 @@ pub struct Perplexity {
 }
 
 impl Evaluator {
-    /// Room for sequences of `context` tokens, computed `piece` tokens at a time.
-    pub fn new(model: Arc<Model>, context: usize, piece: usize) -> Result<Self> {
+    /// Room for sequences of `context` tokens, computed `piece` tokens at a time, in KV pages of these types.
+    pub fn new(model: Arc<Model>, types: impl Into<KvTypes>, context: usize, piece: usize) -> Result<Self> {
         const PAGE_TOKENS: usize = 16;
         let piece = piece.clamp(1, context.max(1));
         let backend = Arc::clone(model.backend());
+        let types = types.into();
+        types.check(backend.float(), model.config().head_dim)?;
         let step =
             StepLimits { tokens: piece, seqs: 1, logit_rows: piece, context, page_tokens: PAGE_TOKENS, recent: 0 };
         let limits = model.config().limits(&step);
         backend.reserve(&limits)?;
         let pages = limits.pages_per_seq;
-        let group = |layout: crate::backend::KvLayout| {
+        let group = |layout: KvLayout| {
             let data = backend.alloc("KV pages", pages * layout.page_bytes())?;
             Ok(KvGroup { layout, pages, data })
         };
@@ -49,7 +51,7 @@ impl Evaluator {
             context,
             page_tokens: PAGE_TOKENS,
             batch: DeviceBatch::new(&*backend, limits)?,
-            kv: model.kv_layouts(PAGE_TOKENS).into_iter().map(group).collect::<Result<_>>()?,
+            kv: model.config().kv_layouts(PAGE_TOKENS, types).into_iter().map(group).collect::<Result<_>>()?,
             workspace: Workspace::new(&*backend, model.config(), &limits)?,
             row: vec![0.0; model.config().vocab],
             model,

@@ -1,7 +1,7 @@
 //! Device memory that a model needs, known before anything is loaded.
 use super::config::{ModelConfig, StepLimits};
 use super::workspace::Workspace;
-use crate::backend::{Backend, Sections};
+use crate::backend::{Backend, KvTypes, Sections};
 use crate::weights::ModelFile;
 
 /// Bytes by purpose.
@@ -24,10 +24,16 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans for a file's model under these limits.
-    pub fn new(backend: &dyn Backend, file: &ModelFile, config: &ModelConfig, step: &StepLimits) -> Self {
+    /// Plans for a file's model under these limits, with KV pages of these types.
+    pub fn new(
+        backend: &dyn Backend,
+        file: &ModelFile,
+        config: &ModelConfig,
+        step: &StepLimits,
+        types: KvTypes,
+    ) -> Self {
         let limits = config.limits(step);
-        let layouts = config.kv_layouts(step.page_tokens, backend.float());
+        let layouts = config.kv_layouts(step.page_tokens, types);
         // A window may begin and end within a page.
         let pages = |window: Option<usize>| match window {
             Some(w) => (w.div_ceil(step.page_tokens) + 1).min(limits.pages_per_seq),

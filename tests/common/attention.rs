@@ -3,7 +3,7 @@ use super::batch::{Seq, Shape, Step};
 use super::device::{Device, from_bits, to_bits};
 use super::rng::Rng;
 use super::tolerance::{assert_close, bound};
-use kvick::backend::{Attention, Float, KvGroup, KvLayout};
+use kvick::backend::{Attention, Float, KvGroup, KvHalf, KvLayout, KvType, KvTypes, SCALE_GROUP};
 
 const LAYERS: usize = 2;
 
@@ -16,14 +16,16 @@ pub struct Case {
     layer: usize,
     window: Option<usize>,
     softcap: Option<f32>,
-    /// Of the compute type, as bits: q `[T, heads, dim]`; per sequence, K then V `[token, kv_head, dim]`.
+    /// Of the compute type, as bits: `[T, heads, dim]`.
     q: Vec<u16>,
-    caches: Vec<[Vec<u16>; 2]>,
+    /// Per sequence, K then V.
+    caches: Vec<[Cached; 2]>,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct Kind {
     pub float: Float,
+    pub types: KvTypes,
     pub head_dim: usize,
     pub kv_heads: usize,
     pub group: usize,
@@ -32,38 +34,86 @@ pub struct Kind {
     pub softcap: Option<f32>,
 }
 
+/// K or V of a sequence.
+#[derive(Clone, Debug)]
+struct Cached {
+    /// `[token, kv_head, dim]`: bits of the compute type, or codes.
+    elements: Vec<u8>,
+    /// f16 `[token, kv_head, dim / 32]`, of codes.
+    scales: Vec<u16>,
+}
+
+impl Cached {
+    fn random(rng: &mut Rng, float: Float, kind: KvType, count: usize) -> Self {
+        let scales = |rng: &mut Rng, top: f32| {
+            let scale = |_| half::f16::from_f32((0.5 + rng.unit() as f32 * 3.0) / top).to_bits();
+            (0..count / SCALE_GROUP).map(scale).collect()
+        };
+        match kind {
+            KvType::Int8 => {
+                let elements = (0..count).map(|_| (rng.below(255) as i32 - 127) as i8 as u8).collect();
+                Cached { elements, scales: scales(rng, 127.0) }
+            }
+            // Every finite code: large, small, subnormal, both zeros.
+            KvType::Fp8 => {
+                let elements = (0..count).map(|_| (rng.below(127) + rng.below(2) * 128) as u8).collect();
+                Cached { elements, scales: scales(rng, 448.0) }
+            }
+            KvType::F16 | KvType::BF16 => {
+                let bits = to_bits(float, &rng.normals(count, 1.0));
+                Cached { elements: bytemuck::cast_slice(&bits).to_vec(), scales: Vec::new() }
+            }
+        }
+    }
+
+    /// Writes a token's head where `KvLayout` says that it lies; `to` is what the head has in the page.
+    fn place(&self, l: &KvLayout, half: KvHalf, to: &mut [u8], row: usize, token: usize) {
+        let (dim, size) = (l.head_dim, l.types.of(half).bytes());
+        let elements = &self.elements[row * dim * size..][..dim * size];
+        if !l.types.of(half).is_quantised() {
+            to[token * dim * size..][..dim * size].copy_from_slice(elements);
+            return;
+        }
+        let (pair, odd) = (token / 2, token % 2);
+        for (i, &code) in elements.iter().enumerate() {
+            to[pair * 2 * dim + i / 8 * 16 + odd * 8 + i % 8] = code;
+        }
+        let groups = dim / SCALE_GROUP;
+        for (g, scale) in self.scales[row * groups..][..groups].iter().enumerate() {
+            let at = l.data_bytes(half) + ((pair * groups + g) * 2 + odd) * 2;
+            to[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+}
+
 impl Case {
     pub fn new(rng: &mut Rng, kind: Kind, seqs: &[Seq]) -> Self {
         let heads = kind.kv_heads * kind.group;
         let Kind { head_dim, kv_heads, page_tokens, float, .. } = kind;
         let shape = Shape { width: 64, ff: 64, heads, kv_heads, head_dim, vocab: 100 };
         let step = Step::random(rng, shape, seqs, page_tokens, &[None, kind.window]);
-        let layout = KvLayout { layers: LAYERS, kv_heads, head_dim, page_tokens, float };
+        let layout = KvLayout { layers: LAYERS, kv_heads, head_dim, page_tokens, types: kind.types };
         let q = to_bits(float, &rng.normals(step.tokens() * heads * head_dim, 1.5));
         let cache = |&tokens: &u32| {
             let count = tokens as usize * kv_heads * head_dim;
-            [to_bits(float, &rng.normals(count, 1.0)), to_bits(float, &rng.normals(count, 1.0))]
+            KvHalf::BOTH.map(|half| Cached::random(rng, float, kind.types.of(half), count))
         };
         let caches = step.host.kv_len.iter().map(cache).collect();
         Case { shape, step, layout, layer: rng.below(LAYERS), window: kind.window, softcap: kind.softcap, q, caches }
     }
 
     /// The pool of the case's group: NaN wherever no token of a sequence lies.
-    fn pages(&self) -> Vec<u16> {
+    fn pages(&self) -> Vec<u8> {
         let l = &self.layout;
-        let mut pages = vec![0xffff; self.step.pages * l.page_stride()];
+        let mut pages = vec![0xff; self.step.pages * l.page_bytes()];
         for (s, cache) in self.caches.iter().enumerate() {
             for position in 0..self.step.host.kv_len[s] as usize {
                 let Some((page, offset)) = self.step.place(1, s, position) else { continue };
-                for (half, values) in cache.iter().enumerate() {
+                for (half, cached) in KvHalf::BOTH.into_iter().zip(cache) {
                     for head in 0..l.kv_heads {
-                        let to = page * l.page_stride()
-                            + half * l.half_stride()
-                            + self.layer * l.layer_stride()
-                            + head * l.head_stride()
-                            + offset * l.head_dim;
-                        let from = (position * l.kv_heads + head) * l.head_dim;
-                        pages[to..to + l.head_dim].copy_from_slice(&values[from..from + l.head_dim]);
+                        let at = page * l.page_bytes() + l.head_offset(half, self.layer, head);
+                        let to = &mut pages[at..at + l.head_bytes(half)];
+                        cached.place(l, half, to, position * l.kv_heads + head, offset);
                     }
                 }
             }
@@ -121,6 +171,7 @@ impl Case {
 pub fn random_kind(rng: &mut Rng, float: Float) -> Kind {
     Kind {
         float,
+        types: float.into(),
         head_dim: rng.pick(&[64, 96, 128, 256]),
         kv_heads: 1 + rng.below(3),
         group: 1 + rng.below(8),

@@ -203,7 +203,7 @@ impl QkvCase {
         let width = cols(&mut rng, widest, 400);
         let shape = Shape { width, ff: 64, heads, kv_heads, head_dim, vocab: 100 };
         let step = step(&mut rng, shape, tokens);
-        let layout = KvLayout { layers: 3, kv_heads, head_dim, page_tokens: 16, float };
+        let layout = KvLayout { layers: 3, kv_heads, head_dim, page_tokens: 16, types: float.into() };
         let rows = [heads, kv_heads, kv_heads].map(|n| n * head_dim);
         let parts = [0, 1, 2].map(|i| weight(&mut rng, ["q", "k", "v"][i], dtypes[i], rows[i], width));
         let rope_dims = if rng.below(3) == 0 { head_dim / 2 } else { head_dim };
@@ -251,7 +251,7 @@ impl QkvCase {
             q: &q,
         };
         done(device, &self.what, device.backend.qkv(&op));
-        let bits: Vec<u16> = device.download(&pages, self.step.pages * self.layout.page_stride());
+        let bits: Vec<u16> = device.download(&pages, self.step.pages * self.layout.page_bytes() / 2);
         // What no token owns must still be the poison.
         let kept = bits.iter().filter(|&&b| b == 0xffff).count();
         let written = 2 * self.step.tokens() * self.layout.kv_heads * head_dim;

@@ -152,7 +152,8 @@ pub fn tiny(name: &str) -> Tiny {
 impl Tiny {
     /// Mean and largest KL divergence of a model, computed in pieces that cross pages and the window.
     pub fn distance(&self, model: Model) -> (f64, f64) {
-        let mut evaluator = Evaluator::new(Arc::new(model), self.ids.len(), 7).unwrap();
+        let float = model.backend().float();
+        let mut evaluator = Evaluator::new(Arc::new(model), float, self.ids.len(), 7).unwrap();
         let mut kl = Vec::new();
         let vocab = self.logits.len() / self.ids.len();
         evaluator

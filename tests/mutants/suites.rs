@@ -4,7 +4,7 @@ use crate::common::batch::Seq;
 use crate::common::device::Device;
 use crate::common::products;
 use crate::common::sampling::{against_reference, greedy};
-use kvick::backend::{DType, Float};
+use kvick::backend::{DType, Float, KvType, KvTypes};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;
 use std::sync::Arc;
@@ -52,8 +52,16 @@ pub fn run(file: &str, ptx: &str) {
     }
 }
 
-const KIND: Kind =
-    Kind { float: Float::F16, head_dim: 64, kv_heads: 2, group: 3, page_tokens: 16, window: None, softcap: None };
+const KIND: Kind = Kind {
+    float: Float::F16,
+    types: KvTypes::both(KvType::F16),
+    head_dim: 64,
+    kv_heads: 2,
+    group: 3,
+    page_tokens: 16,
+    window: None,
+    softcap: None,
+};
 
 fn decode(devices: &[Device]) {
     let seqs: Vec<Seq> = [0, 6, 40, 131, 255].map(|cached| Seq { new: 1, cached }).to_vec();
