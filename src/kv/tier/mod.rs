@@ -9,6 +9,7 @@ pub mod clock;
 pub mod disk;
 pub mod fault;
 pub mod host;
+pub mod io;
 pub mod record;
 #[cfg(feature = "kv-redis")]
 pub mod redis;
@@ -20,6 +21,7 @@ pub use clock::{Clock, RealClock, VirtualClock};
 pub use disk::DiskStore;
 pub use fault::{FaultPlan, FaultStore};
 pub use host::HostStore;
+pub use io::{Done, IoError, MemoryIo, PageIo, Payload};
 pub use record::{Cause, Expected, Half, Meta};
 pub use stack::{Fetched, Tiers};
 
