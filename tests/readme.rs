@@ -34,7 +34,10 @@ fn every_command_runs() {
         let rest = match line.strip_prefix("cargo run --release -- ").or_else(|| line.strip_prefix("kvick ")) {
             Some(rest) => rest,
             None => {
-                assert_eq!(line, "cargo test", "the README has a command that no test runs");
+                // What the C example says of itself; `capi/tests/c.rs` compiles, links and runs it so.
+                let example = std::fs::read_to_string(root().join("examples/generate.c")).unwrap();
+                let of_c = example.lines().any(|l| l.trim_start_matches(" *     ").starts_with(line.as_str()));
+                assert!(of_c || line == "cargo test", "the README has a command that no test runs: {line}");
                 continue;
             }
         };
