@@ -40,6 +40,8 @@ pub struct KvPlan {
 /// Tokens that the repeat penalty looks back at.
 pub(super) const PENALTY_WINDOW: usize = 64;
 const DEFAULT_KV: u64 = 512 << 20;
+/// Bytes of a group at most: kernels count 16-byte units of it in 32 bits.
+const GROUP_BYTES: u64 = (16 << 32) - 1;
 
 impl Default for EngineConfig {
     fn default() -> Self {
@@ -114,7 +116,7 @@ impl EngineConfig {
         let too_large = || Error::OutOfMemory { what: "the model without its KV pages".into(), needed, free };
         let bytes = self.kv_bytes(free.checked_sub(needed).ok_or_else(too_large)?, plan.kv_per_sequence())?;
         let layouts = model.kv_layouts(step.page_tokens, self.kv_types());
-        let pages = divide(bytes, &model.groups, &layouts, step)?;
+        let pages = divide(bytes, &model.groups, &layouts, step, self.prefix_cache && self.kv_memory.is_some())?;
         let bytes = pages.iter().zip(&layouts).map(|(&n, l)| n as u64 * l.page_bytes() as u64).sum();
         Ok(KvPlan { pages, bytes })
     }
@@ -138,16 +140,26 @@ pub(super) fn pages_for(window: Option<usize>, page_tokens: usize, step: usize, 
 }
 
 /// Divides `bytes` among the groups' pools: as many full sequences as fit; a group with a window never gets more pages than
-/// all sequences together can hold.
-pub(super) fn divide(bytes: u64, groups: &[GroupSpec], layouts: &[KvLayout], step: &StepLimits) -> Result<Vec<usize>> {
+/// those sequences can hold together. More than `step.seqs` of them only where what
+/// ended is kept for `reuse`.
+pub(super) fn divide(
+    bytes: u64,
+    groups: &[GroupSpec],
+    layouts: &[KvLayout],
+    step: &StepLimits,
+    reuse: bool,
+) -> Result<Vec<usize>> {
     let per_sequence = step.context.div_ceil(step.page_tokens);
     let pages = |full: usize| -> Vec<usize> {
-        let most = |g: &GroupSpec| step.seqs * pages_for(g.window, step.page_tokens, step.tokens, step.context);
+        let seqs = step.seqs.max(full / per_sequence);
+        let most = |g: &GroupSpec| seqs * pages_for(g.window, step.page_tokens, step.tokens, step.context);
         groups.iter().map(|g| full.min(most(g))).collect()
     };
     let cost =
         |full: usize| -> u64 { pages(full).iter().zip(layouts).map(|(&n, l)| n as u64 * l.page_bytes() as u64).sum() };
-    let (mut fits, mut over) = (0, step.seqs * per_sequence + 1);
+    let largest = layouts.iter().map(KvLayout::page_bytes).max().unwrap_or(1).max(1) as u64;
+    let most = if reuse { (bytes.min(GROUP_BYTES) / largest) as usize } else { step.seqs * per_sequence };
+    let (mut fits, mut over) = (0, most + 1);
     while over - fits > 1 {
         let middle = fits + (over - fits) / 2;
         if cost(middle) <= bytes { fits = middle } else { over = middle }
@@ -184,10 +196,13 @@ mod tests {
         let window_pages = 4 * pages_for(Some(128), 16, 64, 4096);
         assert_eq!(window_pages, 4 * 13);
         let bytes = page * (500 + window_pages as u64);
-        assert_eq!(divide(bytes, &groups, &[layout; 2], &step(4096)).unwrap(), [500, window_pages]);
-        assert_eq!(divide(10 * page, &groups, &[layout; 2], &step(4096)).unwrap(), [5, 5]);
-        assert_eq!(divide(u64::MAX, &groups, &[layout; 2], &step(4096)).unwrap(), [1024, window_pages]);
-        let error = divide(2 * page - 1, &groups, &[layout; 2], &step(4096)).unwrap_err().to_string();
+        assert_eq!(divide(bytes, &groups, &[layout; 2], &step(4096), false).unwrap(), [500, window_pages]);
+        assert_eq!(divide(10 * page, &groups, &[layout; 2], &step(4096), false).unwrap(), [5, 5]);
+        // What ended is kept: the rest of the memory is for that, 14 times the pages of a window to those of a context.
+        let more = page * 14 * (256 + 13);
+        assert_eq!(divide(more, &groups, &[layout; 2], &step(4096), true).unwrap(), [14 * 256, 14 * 13]);
+        assert_eq!(divide(u64::MAX, &groups, &[layout; 2], &step(4096), false).unwrap(), [1024, window_pages]);
+        let error = divide(2 * page - 1, &groups, &[layout; 2], &step(4096), false).unwrap_err().to_string();
         assert!(error.contains(&format!("at least {} bytes", 2 * page)), "{error}");
     }
 
