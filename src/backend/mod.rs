@@ -4,7 +4,8 @@
 //! `cpu` (the oracle: plain code, fp64 sums). Models, the engine and the KV cache know only this module.
 //!
 //! Invariants:
-//! * Operations are queued in order on one stream; only [`Backend::finish`] and [`Backend::download`] wait.
+//! * Operations are queued in order on one stream; only [`Backend::finish`] and [`Backend::download`] wait. [`Transfers`]
+//!   run beside them.
 //! * The residual stream `x`, norms, softmax, logits and accumulators are f32. Matmul inputs, dequantised weights, Q, P, the
 //!   attention output are of the compute type ([`Float`]); the KV pages are of it too, or quantised ([`KvType`]).
 //! * RoPE rotates *adjacent pairs* (2i, 2i+1) of a head: loaders permute rows of half-split checkpoints. Dot products of Q
@@ -13,6 +14,7 @@
 mod batch;
 mod kv;
 mod ops;
+mod transfer;
 mod types;
 
 pub use batch::{BatchLimits, Counts, DeviceBatch, GroupBatch, HostBatch, SampleParams, Sections};
@@ -21,9 +23,11 @@ pub use ops::{
     Activation, Attention, Embed, LinearResidual, NormGateUp, NormLmHead, PageChecksums, PostNorm, QkNorm, Qkv, Rope,
     Sample,
 };
+pub use transfer::{Admission, HalfPage, HostBytes, Transferred, Transfers};
 pub use types::{Buffer, DType, DeviceMemory, Float, Fuse, HostWeight, MemoryInfo, Weight};
 
 use crate::error::Result;
+use std::sync::Arc;
 
 /// A device that can run a model. All methods take `&self`; implementations are safe to share between threads, but the
 /// order of operations is that of the calls, so one thread drives a step.
@@ -86,4 +90,8 @@ pub trait Backend: Send + Sync {
 
     /// Checksums of half pages, before they leave the device.
     fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()>;
+
+    /// Copies of half pages of these groups beside the operations, through at most `host_bytes` of host memory, which the
+    /// device reaches fast where that makes a difference.
+    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize) -> Result<Box<dyn Transfers>>;
 }

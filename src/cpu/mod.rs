@@ -19,15 +19,16 @@ mod page_checksum;
 mod product;
 mod qkv;
 mod sample;
+mod transfer;
 mod weight;
 
 use crate::backend::{
-    Attention, Backend, BatchLimits, Buffer, Embed, Float, Fuse, HostWeight, LinearResidual, MemoryInfo, NormGateUp,
-    NormLmHead, PageChecksums, Qkv, Sample, Weight,
+    Attention, Backend, BatchLimits, Buffer, Embed, Float, Fuse, HostWeight, KvGroup, LinearResidual, MemoryInfo,
+    NormGateUp, NormLmHead, PageChecksums, Qkv, Sample, Transfers, Weight,
 };
 use crate::error::{Error, Result};
 use memory::CpuMemory;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The backend that computes on the host.
 #[derive(Debug, Default)]
@@ -157,5 +158,9 @@ impl Backend for Cpu {
 
     fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()> {
         page_checksum::run(op)
+    }
+
+    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize) -> Result<Box<dyn Transfers>> {
+        Ok(Box::new(transfer::CpuTransfers::new(kv, host_bytes)))
     }
 }

@@ -1,9 +1,12 @@
 //! One GPU: context, compute stream, memory, kernels.
 //!
-//! Invariant: all work goes to one stream in call order, so no operation needs to know of another.
+//! Invariant: all work goes to one stream in call order, so no operation needs to know of another. What runs beside it
+//! names its stream and asks for the order that it needs (`copies.rs`).
+use super::copies::CopyStream;
 use super::driver::Driver;
 use super::memory::{CudaMemory, Staging};
 use super::modules::{Kernel, Modules};
+use super::pinned::Pinned;
 use crate::backend::{Buffer, MemoryInfo};
 use crate::error::{Error, Result};
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
@@ -26,8 +29,8 @@ pub struct GpuSpec {
 
 /// An open device.
 pub struct Gpu {
-    stream: Arc<CudaStream>,
-    context: Arc<CudaContext>,
+    pub(super) stream: Arc<CudaStream>,
+    pub(super) context: Arc<CudaContext>,
     modules: Modules,
     staging: Mutex<Staging>,
     spec: GpuSpec,
@@ -36,7 +39,7 @@ pub struct Gpu {
 /// Shared memory that a block gets without asking.
 const SHARED_DEFAULT: u32 = 48 << 10;
 
-fn failed(what: &str) -> impl FnOnce(DriverError) -> Error + '_ {
+pub(super) fn failed(what: &str) -> impl FnOnce(DriverError) -> Error + '_ {
     move |e| Error::Device(format!("{what}: {e:?}"))
 }
 
@@ -48,8 +51,8 @@ impl Gpu {
             Driver::Emulated => 0,
         };
         let context = CudaContext::new(ordinal).map_err(failed("opening the device"))?;
-        // SAFETY: everything runs on one stream in call order; the library's own events would only add calls, and would
-        // forbid graph capture.
+        // SAFETY: everything runs on one stream in call order, or is ordered by events of ours; the library's own would only
+        // add calls, and would forbid graph capture.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(failed("creating a stream"))?;
         let staging = Mutex::new(Staging::new(&context, 4).map_err(failed("allocating pinned memory"))?);
@@ -89,6 +92,30 @@ impl Gpu {
         shared_bytes: u32,
         params: &P,
     ) -> Result<()> {
+        self.launch_on(&self.stream, kernel, grid, block, shared_bytes, params)
+    }
+
+    /// Queues a kernel without dynamic shared memory beside the compute stream.
+    pub fn launch_beside<P: bytemuck::NoUninit>(
+        &self,
+        stream: &CopyStream,
+        kernel: &Kernel,
+        grid: [u32; 3],
+        block: u32,
+        params: &P,
+    ) -> Result<()> {
+        self.launch_on(&stream.0, kernel, grid, block, 0, params)
+    }
+
+    fn launch_on<P: bytemuck::NoUninit>(
+        &self,
+        stream: &CudaStream,
+        kernel: &Kernel,
+        grid: [u32; 3],
+        block: u32,
+        shared_bytes: u32,
+        params: &P,
+    ) -> Result<()> {
         self.bind()?;
         if shared_bytes > SHARED_DEFAULT {
             let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -106,11 +133,17 @@ impl Gpu {
                 grid.into(),
                 (block, 1, 1),
                 shared_bytes,
-                self.stream.cu_stream(),
+                stream.cu_stream(),
                 &mut arguments,
             )
         }
         .map_err(|e| Error::Device(format!("launching {}: {e:?}", kernel.name)))
+    }
+
+    /// Host memory that the device copies from and to without staging.
+    pub fn pinned(&self, bytes: usize) -> Result<Pinned> {
+        Pinned::new(&self.context, bytes)
+            .map_err(|e| Error::Device(format!("pinning {bytes} bytes of host memory: {e:?}")))
     }
 
     /// A zeroed buffer.
@@ -138,7 +171,7 @@ impl Gpu {
         }
     }
 
-    fn range(&self, buffer: &Buffer, offset: usize, bytes: usize) -> Result<u64> {
+    pub(super) fn range(&self, buffer: &Buffer, offset: usize, bytes: usize) -> Result<u64> {
         if offset.checked_add(bytes).is_none_or(|end| end > buffer.bytes()) {
             let message = format!("{bytes} bytes at {offset} do not lie in a buffer of {} bytes", buffer.bytes());
             return Err(Error::Shape { op: "copy", message });
@@ -186,7 +219,7 @@ impl Gpu {
         self.stream.synchronize().map_err(failed("waiting for the device"))
     }
 
-    fn bind(&self) -> Result<()> {
+    pub(super) fn bind(&self) -> Result<()> {
         self.context.bind_to_thread().map_err(failed("using the device from this thread"))
     }
 }

@@ -1,6 +1,7 @@
 //! [`Backend`] for [`Cuda`]: memory by the device, operations by one file each.
 use super::{
     Cuda, Scratch, attention, embed, linear_residual, matrix, norm_gate_up, norm_lm_head, page_checksum, qkv, sample,
+    transfer,
 };
 use crate::backend::*;
 use crate::error::{Error, Result};
@@ -101,5 +102,9 @@ impl Backend for Cuda {
 
     fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()> {
         page_checksum::run(self, op)
+    }
+
+    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize) -> Result<Box<dyn Transfers>> {
+        Ok(Box::new(transfer::CudaTransfers::new(self, kv, host_bytes)?))
     }
 }

@@ -16,6 +16,7 @@ mod qkv;
 mod repack;
 mod sample;
 mod step;
+mod transfer;
 
 use crate::backend::{BatchLimits, Buffer, Float};
 use crate::device::Gpu;

@@ -1,0 +1,94 @@
+//! Copies of half pages between the KV pages of a device and host memory, beside the operations.
+//!
+//! Nothing here waits. A transfer is queued under a ticket of the caller's and reported by [`Transfers::poll`].
+//!
+//! Order, which callers rely on and must keep:
+//! * A copy out sees what the operations queued before it wrote. Until it is reported, nothing may write to its pages.
+//! * A copy in comes after the operations queued before it, so a page that they still read may be taken for it. Operations
+//!   queued after it is reported see its pages; nothing may read or write them earlier.
+//! * Memory of copies is bounded. Where it is used up the answer is [`Admission::Busy`], and nothing was queued.
+use super::KvHalf;
+use crate::error::{Error, Result};
+use std::fmt;
+use std::ops::Deref;
+
+/// One half of a page of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub struct HalfPage {
+    pub group: usize,
+    pub page: u32,
+    pub half: KvHalf,
+}
+
+/// Bytes in host memory that the device copies fast; room for further transfers once they are dropped.
+pub struct HostBytes(Box<dyn Deref<Target = [u8]> + Send + Sync>);
+
+impl HostBytes {
+    /// Wraps a backend's memory.
+    pub fn new(bytes: impl Deref<Target = [u8]> + Send + Sync + 'static) -> Self {
+        HostBytes(Box::new(bytes))
+    }
+}
+
+impl Deref for HostBytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for HostBytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for HostBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "HostBytes({})", self.len())
+    }
+}
+
+/// Whether a transfer was taken.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It will be reported.
+    Queued,
+    /// There is no room now; nothing was queued. Try again after a report, or do without.
+    Busy,
+}
+
+/// The end of a transfer.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub enum Transferred {
+    /// In the order asked for: K and V of each page, with the sum that the device computed of it
+    /// ([`crate::backend::PageChecksums`]).
+    Out { ticket: u64, pages: Vec<[(HostBytes, u64); 2]> },
+    /// The pages hold the bytes. `sums`, if asked for, are what the device computed of each half once it was there.
+    In { ticket: u64, sums: Vec<u64> },
+    /// The device failed; what the pages of a copy in hold is not known.
+    Failed { ticket: u64, error: Error },
+}
+
+/// Copies of one set of page groups. One thread drives it: the one that queues the operations.
+pub trait Transfers: Send {
+    /// Starts copying both halves of `(group, page)` to the host.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a page that is not there.
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)]) -> Result<Admission>;
+
+    /// Starts copying halves into their pages; the bytes are taken before the call returns. `sums`: report what the device
+    /// computes of them when they are there.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a page that is not there, or bytes that are not a half of it.
+    fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, &[u8])], sums: bool) -> Result<Admission>;
+
+    /// Appends the transfers that ended since the last call.
+    fn poll(&mut self, done: &mut Vec<Transferred>);
+}
