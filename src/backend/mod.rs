@@ -35,6 +35,10 @@ pub trait Backend: Send + Sync {
     /// What a user should be told, for example `NVIDIA H100 80GB HBM3` or `emulated H100 (2 threads)`.
     fn name(&self) -> String;
 
+    /// What the bits of its results depend on beside the arguments: pages of backends with equal numerics can stand for each
+    /// other. It changes when a kernel computes or rounds otherwise.
+    fn numerics(&self) -> &'static str;
+
     /// The compute type of this backend.
     fn float(&self) -> Float;
 

@@ -35,21 +35,20 @@ unsafe fn config(c: &kvick_config) -> Result<EngineConfig, Fault> {
     };
     let default = EngineConfig::default();
     Ok(EngineConfig {
-        model: model.map_or(default.model, str::to_string),
-        device: device.map_or(default.device, str::to_string),
+        model: model.map_or(default.model.clone(), str::to_string),
+        device: device.map_or(default.device.clone(), str::to_string),
         float: match dtype {
             None => default.float,
             Some("f16") => Float::F16,
             Some("bf16") => Float::BF16,
             Some(other) => return Err(Fault::argument(format!("dtype is {other:?}; there are \"f16\" and \"bf16\""))),
         },
-        kv_types: default.kv_types,
         kv_memory: (c.kv_memory != 0).then_some(c.kv_memory),
         context: input::given(c.context, "context")?,
         max_seqs: input::given(c.max_seqs, "max_seqs")?.unwrap_or(default.max_seqs),
         step_tokens: input::given(c.step_tokens, "step_tokens")?.unwrap_or(default.step_tokens),
         page_tokens: input::given(c.page_tokens, "page_tokens")?.unwrap_or(default.page_tokens),
-        prefix_cache: default.prefix_cache,
+        ..default
     })
 }
 

@@ -52,7 +52,7 @@ pub fn run(mut args: Args) -> anyhow::Result<()> {
 /// Device memory in bytes, by purpose.
 fn memory(args: &Args, file: &ModelFile, config: &ModelConfig) -> anyhow::Result<Value> {
     let backend = args.engine.device.open()?;
-    let engine = args.engine.config();
+    let engine = args.engine.config()?;
     let step = engine.step_limits(config);
     let plan = MemoryPlan::new(&*backend, file, config, &step, engine.kv_types());
     let kv = engine.plan_kv(&*backend, config, &plan, &step)?;

@@ -3,11 +3,13 @@ use super::output::{Progress, note};
 use anyhow::Context;
 use clap::ValueEnum;
 use kvick::backend::{Backend, Float, KvTypes};
+use kvick::engine::{StoreSecret, TierSpec, parse_size};
 use kvick::models::Evaluator;
 use kvick::text::{Spelling, Tokenizer};
 use kvick::{Engine, EngineConfig, models, open, store, weights};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Which model.
 #[derive(Debug, clap::Args)]
@@ -39,7 +41,7 @@ pub struct EngineArgs {
     #[command(flatten)]
     pub device: DeviceArgs,
     /// Memory for the KV cache, for example 512MiB [default: one sequence of the whole context, at least 512MiB]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
     pub kv_memory: Option<u64>,
     /// Longest sequence in tokens [default: the model's]
     #[arg(long, value_name = "TOKENS")]
@@ -53,6 +55,50 @@ pub struct EngineArgs {
     /// Compute every prompt whole, whatever others have in common with it
     #[arg(long)]
     pub no_prefix_cache: bool,
+    #[command(flatten)]
+    pub tiers: TierArgs,
+}
+
+/// Where pages of the KV cache go that are kept below the device.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "KV tiers")]
+pub struct TierArgs {
+    /// host=SIZE, disk=PATH,SIZE, redis=URL or s3=s3://bucket/prefix (may be given once each)
+    #[arg(long = "kv-tier", value_name = "TIER")]
+    pub tiers: Vec<TierSpec>,
+    /// Authenticate pages with the secret in FILE; $KVICK_KV_STORE_SECRET has the secret itself
+    #[arg(long = "kv-store-secret", value_name = "FILE")]
+    pub secret: Option<PathBuf>,
+    /// How long Redis and S3 may take to answer
+    #[arg(long = "kv-store-timeout", value_name = "SECONDS", default_value_t = 2.0)]
+    pub timeout: f64,
+    /// Check pages from tiers on the device before they are used, and compute a sample of them again
+    #[arg(long = "kv-verify")]
+    pub verify: bool,
+}
+
+/// The variable with the secret, for those who would rather not have it in a file.
+const SECRET: &str = "KVICK_KV_STORE_SECRET";
+
+impl TierArgs {
+    /// The secret, if there are tiers to use it for.
+    fn secret(&self) -> anyhow::Result<Option<StoreSecret>> {
+        let text = match &self.secret {
+            Some(file) => std::fs::read(file).with_context(|| format!("--kv-store-secret {}", file.display()))?,
+            None if self.tiers.is_empty() => return Ok(None),
+            None => match std::env::var_os(SECRET) {
+                Some(text) => text.into_encoded_bytes(),
+                None => return Ok(None),
+            },
+        };
+        StoreSecret::new(text.trim_ascii()).map(Some).map_err(anyhow::Error::msg)
+    }
+
+    fn timeout(&self) -> anyhow::Result<Duration> {
+        Duration::try_from_secs_f64(self.timeout).map_err(|_| {
+            super::output::Usage("--kv-store-timeout takes a number of seconds, for example 0.5".into()).into()
+        })
+    }
 }
 
 /// Compute types.
@@ -117,7 +163,7 @@ impl EngineArgs {
     /// Loads the engine.
     pub fn load(&self) -> anyhow::Result<Engine> {
         let path = self.model.path()?;
-        let engine = Engine::load_path(&path, &self.config())?;
+        let engine = Engine::load_path(&path, &self.config()?)?;
         if let Some(notice) = engine.notice() {
             note(&format!("kvick: {notice}"));
         }
@@ -125,8 +171,8 @@ impl EngineArgs {
     }
 
     /// The same choices for the library.
-    pub fn config(&self) -> EngineConfig {
-        EngineConfig {
+    pub fn config(&self) -> anyhow::Result<EngineConfig> {
+        Ok(EngineConfig {
             device: self.device.device.clone(),
             float: self.device.dtype.into(),
             kv_types: self.device.kv_dtype,
@@ -135,8 +181,12 @@ impl EngineArgs {
             step_tokens: self.step_tokens,
             max_seqs: self.max_seqs,
             prefix_cache: !self.no_prefix_cache,
+            tiers: self.tiers.tiers.clone(),
+            store_secret: self.tiers.secret()?,
+            store_timeout: self.tiers.timeout()?,
+            verify: self.tiers.verify,
             ..EngineConfig::new(self.model.model.clone())
-        }
+        })
     }
 }
 
@@ -161,42 +211,7 @@ pub fn read_text(path: &Path) -> anyhow::Result<String> {
     })
 }
 
-/// A number of bytes: plain, or with KB, MB, GB (thousands) or KiB, MiB, GiB (1024s).
-fn bytes(text: &str) -> Result<u64, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.').len();
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1000,
-        "mb" => 1000 * 1000,
-        "gb" => 1000 * 1000 * 1000,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        _ => return Err("a size is a number and a unit, for example 512MiB or 2GB".into()),
-    };
-    match number.parse::<f64>() {
-        Ok(n) if n * (factor as f64) < 9e18 => Ok((n * factor as f64) as u64),
-        _ => Err(format!("{number:?} is not a number of bytes that a device could have")),
-    }
-}
-
 /// Opens a model file for its metadata.
 pub fn open_file(path: &Path) -> anyhow::Result<weights::ModelFile> {
     Ok(weights::open(path)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::bytes;
-
-    #[test]
-    fn sizes() {
-        for (text, expected) in [("0", 0), ("1000", 1000), ("2KiB", 2048), ("1.5 MB", 1_500_000), ("3g", 3 << 30)] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
-        }
-        for bad in ["", "MiB", "1.2.3", "5 apples", "-1", "99999999999GB"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
-    }
 }

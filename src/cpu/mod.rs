@@ -73,6 +73,10 @@ impl Backend for Cpu {
         format!("cpu ({} threads)", rayon::current_num_threads())
     }
 
+    fn numerics(&self) -> &'static str {
+        "oracle 1"
+    }
+
     fn float(&self) -> Float {
         self.float
     }

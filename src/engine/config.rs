@@ -1,7 +1,9 @@
 //! What an engine is made of, and how device memory is divided.
+use super::tier_spec::{StoreSecret, TierSpec};
 use crate::backend::{Backend, Float, KvLayout, KvTypes};
 use crate::error::{Error, Result};
 use crate::models::{GroupSpec, MemoryPlan, ModelConfig, StepLimits};
+use std::time::Duration;
 
 /// Choices of an [`super::Engine`].
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +28,15 @@ pub struct EngineConfig {
     pub page_tokens: usize,
     /// Keep the pages of what was computed while there is room, for prompts that begin alike.
     pub prefix_cache: bool,
+    /// Where pages go that are kept below the device; asked in the order host, disk, Redis, S3.
+    pub tiers: Vec<TierSpec>,
+    /// Authenticates the pages of tiers, so that one who can write to a store cannot forge them. Engines that share one have
+    /// the same.
+    pub store_secret: Option<StoreSecret>,
+    /// How long a shared store may take to answer.
+    pub store_timeout: Duration,
+    /// Check pages from tiers on the device before they are used, and compare a sample of them with computing them again.
+    pub verify: bool,
 }
 
 /// The KV pages of an engine.
@@ -56,6 +67,10 @@ impl Default for EngineConfig {
             step_tokens: 512,
             page_tokens: 16,
             prefix_cache: true,
+            tiers: Vec::new(),
+            store_secret: None,
+            store_timeout: Duration::from_secs(2),
+            verify: false,
         }
     }
 }
@@ -78,6 +93,31 @@ impl EngineConfig {
         }
         if self.context == Some(0) {
             return bad("a context of 0 tokens holds no prompt");
+        }
+        self.check_tiers()
+    }
+
+    fn check_tiers(&self) -> Result<()> {
+        let bad = |message: String| Err(Error::Request(message));
+        if self.tiers.is_empty() {
+            let useless = if self.store_secret.is_some() { "--kv-store-secret" } else { "--kv-verify" };
+            if self.store_secret.is_some() || self.verify {
+                return bad(format!("{useless} is for pages of tiers, and there are none; give --kv-tier too"));
+            }
+            return Ok(());
+        }
+        if !self.prefix_cache {
+            return bad(
+                "--kv-tier keeps pages for prompts that begin alike, --no-prefix-cache forbids that; drop one".into()
+            );
+        }
+        if self.store_timeout.is_zero() {
+            return bad("a store that may take no time is never used; give --kv-store-timeout more than 0".into());
+        }
+        for (i, tier) in self.tiers.iter().enumerate() {
+            if self.tiers[..i].iter().any(|other| other.name() == tier.name()) {
+                return bad(format!("there are two tiers on {}; give --kv-tier {}= once", tier.name(), tier.name()));
+            }
         }
         Ok(())
     }

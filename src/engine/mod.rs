@@ -12,7 +12,9 @@
 mod batch;
 mod config;
 mod core;
+mod fingerprint;
 mod handle;
+mod io;
 mod output;
 mod pages;
 mod pins;
@@ -21,9 +23,11 @@ mod runner;
 mod scheduler;
 mod sequence;
 mod session;
+mod stores;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tier_spec;
 
 pub use config::{EngineConfig, KvPlan};
 pub use handle::{Forked, Invalidated, Session};
@@ -31,3 +35,4 @@ pub use pins::Pinned;
 pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
 pub use session::{Engine, Stats};
 pub use stream::{Canceller, Stream};
+pub use tier_spec::{StoreSecret, TierSpec, parse_size};

@@ -1,10 +1,14 @@
 //! Runs steps of a model.
 use super::config::EngineConfig;
+use super::fingerprint::fingerprint;
+use super::io::EngineIo;
 use super::pages::Pages;
 use super::request::TokenLogits;
-use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, Sample};
+use super::stores;
+use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, KvHalf, KvLayout, KvTypes, Sample};
 use crate::error::Result;
 use crate::kv::cache::PageCopy;
+use crate::kv::tier::Tiers;
 use crate::kv::{Fingerprint, GroupConfig};
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
@@ -24,6 +28,23 @@ pub(super) struct Drawn {
     pub logits: Option<TokenLogits>,
 }
 
+/// A model ready to run.
+pub(super) struct Loaded {
+    pub runner: ModelRunner,
+    pub pages: Pages,
+    /// Where there are tiers.
+    pub below: Option<Below>,
+}
+
+/// What is below the device.
+pub(super) struct Below {
+    pub tiers: Tiers,
+    /// Copies between its pages and theirs.
+    pub io: EngineIo,
+    /// Element code and bytes of K and of V of a page, for each group.
+    pub halves: Vec<[(u8, usize); 2]>,
+}
+
 /// A model with its KV pages and buffers, everything allocated.
 pub(super) struct ModelRunner {
     model: Arc<Model>,
@@ -36,7 +57,7 @@ pub(super) struct ModelRunner {
 
 impl ModelRunner {
     /// Plans device memory, loads the model, and makes the pools that go with its pages.
-    pub fn load(file: &ModelFile, backend: &Arc<dyn Backend>, config: &EngineConfig) -> Result<(Self, Pages)> {
+    pub fn load(file: &ModelFile, backend: &Arc<dyn Backend>, config: &EngineConfig) -> Result<Loaded> {
         let shape = models::read_config(file)?;
         let step = config.step_limits(&shape);
         let limits = shape.limits(&step);
@@ -46,7 +67,7 @@ impl ModelRunner {
         let options = LoadOptions { context: Some(step.context) };
         let model = Arc::new(models::load_file(file, backend, &options)?);
         backend.reserve(&limits)?;
-        let group = |(layout, &pages): (crate::backend::KvLayout, &usize)| {
+        let group = |(layout, &pages): (KvLayout, &usize)| {
             let data = backend.alloc("KV pages", pages * layout.page_bytes())?;
             Ok(KvGroup { layout, pages, data })
         };
@@ -59,8 +80,24 @@ impl ModelRunner {
         };
         let group = |(pages, spec): (usize, &models::GroupSpec)| GroupConfig { pages, window: spec.window };
         let groups: Vec<_> = counts.into_iter().zip(&shape.groups).map(group).collect();
-        let fingerprint = Fingerprint::new([("model", format!("{shape:?}").as_bytes())]);
-        Ok((runner, Pages::new(fingerprint, step.page_tokens, step.tokens, &groups, config.prefix_cache)))
+        let (fingerprint, below) = if config.tiers.is_empty() {
+            // Pages stay in this process.
+            (Fingerprint::new([]), None)
+        } else {
+            let fingerprint = fingerprint(file, &shape, &**backend, config);
+            (fingerprint, Some(runner.below(fingerprint, config)?))
+        };
+        let pages = Pages::new(fingerprint, step.page_tokens, step.tokens, &groups, config.prefix_cache);
+        Ok(Loaded { runner, pages, below })
+    }
+
+    /// Opens what is below the device.
+    fn below(&self, fingerprint: Fingerprint, config: &EngineConfig) -> Result<Below> {
+        let layouts: Vec<KvLayout> = self.kv.iter().map(|kv| kv.layout).collect();
+        let tiers = stores::open(config, fingerprint, &layouts)?;
+        let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv))?;
+        let halves = layouts.iter().map(|l| KvHalf::BOTH.map(|half| (element(l.types, half), l.half_bytes(half))));
+        Ok(Below { tiers, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
     }
 
     /// The model.
@@ -81,6 +118,18 @@ impl ModelRunner {
         };
         top.iter().enumerate().map(&mut read).collect()
     }
+}
+
+/// Host memory for copies: as much as all pages, at most 128 MiB, at least eight of the largest.
+fn host_bytes(kv: &[KvGroup]) -> usize {
+    let all = kv.iter().map(|kv| kv.pages * kv.layout.page_bytes()).sum::<usize>();
+    let largest = kv.iter().map(|kv| kv.layout.page_bytes()).max().unwrap_or(0);
+    all.min(128 << 20).max(8 * largest)
+}
+
+/// The code of a half's elements in records of tiers.
+fn element(types: KvTypes, half: KvHalf) -> u8 {
+    types.of(half) as u8 + 1
 }
 
 impl Runner for ModelRunner {

@@ -3,7 +3,7 @@ use super::config::EngineConfig;
 use super::core::{Core, validate};
 use super::output::Output;
 use super::request::{Completion, Prompt, Request, Sampling};
-use super::runner::{ModelRunner, Runner};
+use super::runner::{Loaded, ModelRunner, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::{Submission, Twin};
 use super::stream::Stream;
@@ -95,7 +95,7 @@ impl Engine {
         let opened = open::backend(&config.device, config.float)?;
         let file = weights::open(path)?;
         let tokenizer = Arc::new(Tokenizer::load(&file.tokenizer())?);
-        let (runner, pages) = ModelRunner::load(&file, &opened.backend, config)?;
+        let Loaded { runner, pages, below: _ } = ModelRunner::load(&file, &opened.backend, config)?;
         let model = Arc::clone(runner.model());
         let step = config.step_limits(model.config());
         let scheduler = Scheduler::new(pages, step.tokens, step.seqs);

@@ -22,6 +22,10 @@ impl Backend for Cuda {
         self.gpu.spec().name.clone()
     }
 
+    fn numerics(&self) -> &'static str {
+        "kernels 1"
+    }
+
     fn float(&self) -> Float {
         self.float
     }

@@ -1,0 +1,174 @@
+//! [`PageIo`] over the transfers of a backend: what the cache's tiers need of the device.
+//!
+//! Checked on the way: with `verify` the device sums what arrived, and a half whose sum is not that of the bytes that were
+//! sent fails its transfer, so that nothing of it is used.
+use crate::backend::{Admission, HalfPage, KvHalf, Transferred, Transfers};
+use crate::error::Error;
+use crate::kv::PageId;
+use crate::kv::integrity;
+use crate::kv::tier::{Done, Half, IoError, PageIo, Payload};
+use std::collections::HashMap;
+
+/// Copies of an engine's pages.
+pub(super) struct EngineIo {
+    transfers: Box<dyn Transfers>,
+    verify: bool,
+    /// Sums of what was sent, by ticket.
+    sent: HashMap<u64, Vec<u64>>,
+    ended: Vec<Transferred>,
+}
+
+impl EngineIo {
+    /// Over the transfers of the groups in the order of the cache's.
+    pub fn new(transfers: Box<dyn Transfers>, verify: bool) -> Self {
+        EngineIo { transfers, verify, sent: HashMap::new(), ended: Vec::new() }
+    }
+
+    /// What the cache is told of an end.
+    fn done(&mut self, ended: Transferred) -> Done {
+        match ended {
+            Transferred::Out { ticket, pages } => {
+                let pages = pages.into_iter().map(|halves| halves.map(|(bytes, sum)| (Payload::new(bytes), sum)));
+                Done::Out { ticket, pages: pages.collect() }
+            }
+            Transferred::In { ticket, sums } => {
+                let sent = self.sent.remove(&ticket).unwrap_or_default();
+                match sent.iter().zip(&sums).position(|(sent, arrived)| sent != arrived) {
+                    None => Done::In { ticket },
+                    Some(at) => {
+                        let error = format!("half page {at} of a copy did not arrive as it was sent");
+                        Done::Failed { ticket, error: IoError::Device(error) }
+                    }
+                }
+            }
+            Transferred::Failed { ticket, error } => {
+                self.sent.remove(&ticket);
+                Done::Failed { ticket, error: failed(&error) }
+            }
+        }
+    }
+}
+
+fn failed(error: &Error) -> IoError {
+    IoError::Device(error.to_string())
+}
+
+fn admitted(answer: Result<Admission, Error>) -> Result<(), IoError> {
+    match answer.map_err(|error| failed(&error))? {
+        Admission::Queued => Ok(()),
+        Admission::Busy => Err(IoError::Busy),
+    }
+}
+
+/// The device's name of a half.
+pub(super) fn device_half(half: Half) -> KvHalf {
+    match half {
+        Half::K => KvHalf::K,
+        Half::V => KvHalf::V,
+    }
+}
+
+impl PageIo for EngineIo {
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)]) -> Result<(), IoError> {
+        let pages: Vec<_> = pages.iter().map(|&(group, page)| (group, page.0)).collect();
+        admitted(self.transfers.copy_out(ticket, &pages))
+    }
+
+    fn copy_in(&mut self, ticket: u64, halves: Vec<(usize, PageId, Half, Payload)>) -> Result<(), IoError> {
+        let half = |(group, page, half, _): &(usize, PageId, Half, Payload)| HalfPage {
+            group: *group,
+            page: page.0,
+            half: device_half(*half),
+        };
+        let placed: Vec<_> = halves.iter().map(|h| (half(h), &*h.3)).collect();
+        admitted(self.transfers.copy_in(ticket, &placed, self.verify))?;
+        if self.verify {
+            self.sent.insert(ticket, placed.iter().map(|(_, bytes)| integrity::sum(bytes)).collect());
+        }
+        Ok(())
+    }
+
+    fn poll(&mut self, done: &mut Vec<Done>) {
+        let mut ended = std::mem::take(&mut self.ended);
+        self.transfers.poll(&mut ended);
+        done.extend(ended.drain(..).map(|ended| self.done(ended)));
+        self.ended = ended;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Float, KvGroup, KvLayout};
+    use crate::error::Result;
+    use crate::open;
+
+    fn layout() -> KvLayout {
+        KvLayout { layers: 2, kv_heads: 1, head_dim: 64, page_tokens: 8, types: Float::F16.into() }
+    }
+
+    fn io(room: usize, spoil: bool) -> EngineIo {
+        let backend = open::backend("cpu", Float::F16).unwrap().backend;
+        let data = backend.alloc("pages", 4 * layout().page_bytes()).unwrap();
+        let groups = [KvGroup { layout: layout(), pages: 4, data }];
+        let transfers = backend.transfers(&groups, room * layout().page_bytes()).unwrap();
+        EngineIo::new(if spoil { Box::new(Spoiled(transfers)) } else { transfers }, true)
+    }
+
+    /// A device that damages what is copied to it.
+    struct Spoiled(Box<dyn Transfers>);
+
+    impl Transfers for Spoiled {
+        fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)]) -> Result<Admission> {
+            self.0.copy_out(ticket, pages)
+        }
+        fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, &[u8])], sums: bool) -> Result<Admission> {
+            let mut bytes: Vec<_> = halves.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect();
+            bytes[0].1[17] ^= 4;
+            let spoiled: Vec<_> = bytes.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
+            self.0.copy_in(ticket, &spoiled, sums)
+        }
+        fn poll(&mut self, done: &mut Vec<Transferred>) {
+            self.0.poll(done)
+        }
+    }
+
+    fn halves() -> Vec<(usize, PageId, Half, Payload)> {
+        let bytes =
+            |half: Half| (0..layout().page_bytes() / 2).map(move |i| (i * 7) as u8 ^ half as u8).collect::<Vec<_>>();
+        Half::ALL.map(|half| (0, PageId(2), half, Payload::new(bytes(half)))).into()
+    }
+
+    fn poll(io: &mut EngineIo) -> Vec<Done> {
+        let mut done = Vec::new();
+        io.poll(&mut done);
+        done
+    }
+
+    #[test]
+    fn pages_go_and_come_back_with_their_sums() {
+        let mut io = io(2, false);
+        io.copy_in(1, halves()).unwrap();
+        assert!(matches!(poll(&mut io)[..], [Done::In { ticket: 1 }]));
+        io.copy_out(2, &[(0, PageId(2)), (0, PageId(0))]).unwrap();
+        assert_eq!(io.copy_out(3, &[(0, PageId(1))]), Err(IoError::Busy));
+        let done = poll(&mut io);
+        let [Done::Out { ticket: 2, pages }] = &done[..] else { panic!("{done:?}") };
+        for ((payload, sum), (.., sent)) in pages[0].iter().zip(halves()) {
+            assert!(payload[..] == sent[..] && *sum == integrity::sum(&sent));
+        }
+        assert!(pages[1].iter().all(|(payload, _)| payload.iter().all(|&b| b == 0)));
+        drop(done);
+        assert_eq!(io.copy_out(3, &[(0, PageId(1))]), Ok(()), "room comes back with the payloads");
+        assert!(matches!(io.copy_out(4, &[(0, PageId(4))]), Err(IoError::Device(_))));
+    }
+
+    #[test]
+    fn what_arrives_damaged_is_told() {
+        let mut io = io(2, true);
+        io.copy_in(1, halves()).unwrap();
+        let done = poll(&mut io);
+        let [Done::Failed { ticket: 1, error: IoError::Device(why) }] = &done[..] else { panic!("{done:?}") };
+        assert!(why.contains("as it was sent"), "{why}");
+    }
+}
