@@ -1,7 +1,8 @@
-//! Replays a trace and holds our policy to its bounds: `cargo run --release --no-default-features --features kv --example
+//! Replays a trace and holds our policy and the live curve to their bounds: `cargo run --release --no-default-features --features kv --example
 //! hit_rates -- TRACE.jsonl`. Fails if a bound is missed.
+use kvick::kv::curve::WhatIf;
 use kvick::kv::policy::Kind;
-use kvick::kv::replay::replay;
+use kvick::kv::replay::{replay, replay_watched};
 use kvick::kv::trace::Trace;
 use std::process::ExitCode;
 
@@ -11,6 +12,30 @@ const CLASSICS: [Kind; 4] = [Kind::Lru, Kind::Lfu, Kind::Arc, Kind::S3Fifo];
 const CAPACITIES: [usize; 16] = [
     500, 1000, 2000, 3000, 5000, 7500, 10_000, 15_000, 20_000, 25_000, 30_000, 40_000, 50_000, 60_000, 80_000, 100_000,
 ];
+
+/// Blocks of caches with a live curve, which says what the others would find, within so many points.
+const LIVE: [usize; 3] = [3000, 10_000, 30_000];
+const LIVE_POINTS: f64 = 1.5;
+
+/// Whether the live curve of one cache is right about the others and about the baselines.
+fn live(trace: &Trace, capacity: usize) -> bool {
+    let (_, report) = replay_watched(trace, Kind::Kvick, capacity, &LIVE);
+    let error = |what: &WhatIf| {
+        let kind = what.policy.parse().expect("a policy");
+        what.hit_percent - replay(trace, kind, what.pages).hit_percent
+    };
+    let worst = report.points.iter().map(|what| (error(what), what)).max_by(|a, b| a.0.abs().total_cmp(&b.0.abs()));
+    let (error, what) = worst.expect("points");
+    let met = error.abs() <= LIVE_POINTS;
+    let missed = if met { "" } else { "   MISSED" };
+    println!(
+        "live at {capacity:>5} blocks: {} estimates, the worst {error:+.2} points ({} at {}), bound {LIVE_POINTS}{missed}",
+        report.points.len(),
+        what.policy,
+        what.pages
+    );
+    met
+}
 
 fn main() -> ExitCode {
     let Some(path) = std::env::args().nth(1) else {
@@ -33,6 +58,9 @@ fn main() -> ExitCode {
         let missed = if met { "" } else { "   MISSED" };
         println!("{capacity:>7} blocks: kvick {ours:>6.2} %, best classic {best:>6.2} %, bound {bound:>5.1} %{missed}");
         good &= met;
+    }
+    for capacity in LIVE {
+        good &= live(&trace, capacity);
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

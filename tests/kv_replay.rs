@@ -1,7 +1,8 @@
 //! Policies in replay: known answers on a trace small enough to follow by hand, order between policies on generated ones.
 #![cfg(feature = "kv")]
+use kvick::kv::curve::WhatIf;
 use kvick::kv::policy::Kind;
-use kvick::kv::replay::replay;
+use kvick::kv::replay::{replay, replay_watched};
 use kvick::kv::trace::Trace;
 use kvick::kv::workload::{chat, documents, scans};
 
@@ -54,6 +55,29 @@ fn is_deterministic() {
     for kind in Kind::ALL {
         let (a, b) = (replay(&trace, kind, 1000), replay(&trace, kind, 1000));
         assert_eq!((a.hit_percent, a.half_percent), (b.hit_percent, b.half_percent), "{}", kind.name());
+    }
+}
+
+/// What one cache estimates while it serves is what caches of other sizes and policies find. The same run twice says the same,
+/// and watching changes nothing.
+#[test]
+fn the_live_curve_is_right_about_other_caches() {
+    const CAPACITIES: [usize; 3] = [1500, 5000, 15_000];
+    for seed in [31, 32] {
+        let trace = chat(seed, 6000);
+        for capacity in CAPACITIES {
+            let (row, report) = replay_watched(&trace, Kind::Kvick, capacity, &CAPACITIES);
+            assert_eq!(row.hit_percent, replay(&trace, Kind::Kvick, capacity).hit_percent, "seed {seed}");
+            assert_eq!(report, replay_watched(&trace, Kind::Kvick, capacity, &CAPACITIES).1, "seed {seed}");
+            assert_eq!((report.references, report.actual.hit_percent), (trace.references() as u64, row.hit_percent));
+            assert_eq!((report.points.len(), report.regret.len()), (3 + 3 + 4, 5));
+            assert!(report.sampled * 8 < report.references, "{} of {}", report.sampled, report.references);
+            for WhatIf { policy, pages, hit_percent } in report.points {
+                let found = replay(&trace, policy.parse().expect("a policy"), pages).hit_percent;
+                let error = (hit_percent - found).abs();
+                assert!(error <= 1.5, "seed {seed}, live at {capacity}: {policy} at {pages} {hit_percent} for {found}");
+            }
+        }
     }
 }
 

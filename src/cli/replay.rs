@@ -1,8 +1,9 @@
 //! `kvick replay`: a request trace through the real cache and its policies.
 use super::output;
 use anyhow::Context;
+use kvick::kv::curve::{CurveReport, WhatIf};
 use kvick::kv::policy::Kind;
-use kvick::kv::replay::{Row, replay};
+use kvick::kv::replay::{Row, replay, replay_watched};
 use kvick::kv::{chart, trace::Trace};
 use std::path::PathBuf;
 
@@ -22,6 +23,10 @@ pub struct Args {
     /// Draw hit rate over capacity into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
+    /// Also replay one cache of our policy and so many blocks that estimates, while it serves, what the other capacities and
+    /// policies would find [without a number: the middle one of the capacities]
+    #[arg(long, value_name = "BLOCKS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    curve: Option<usize>,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -41,14 +46,44 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             rows.push(row);
         }
     }
+    let curve = args.curve.map(|blocks| {
+        let mut sorted = args.capacity.clone();
+        sorted.sort_unstable();
+        let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(10_000);
+        replay_watched(&trace, Kind::Kvick, if blocks == 0 { middle } else { blocks }, &args.capacity).1
+    });
+    if let (Some(curve), false) = (&curve, args.json) {
+        show(curve, &rows)?;
+    }
     if let Some(path) = &args.svg {
         let name = args.trace.file_name().unwrap_or_default().to_string_lossy();
-        std::fs::write(path, chart::svg(&name, &rows)).with_context(|| path.display().to_string())?;
+        std::fs::write(path, chart::svg(&name, &rows, curve.as_ref())).with_context(|| path.display().to_string())?;
     }
     if args.json {
-        output::json(&serde_json::json!({ "trace": args.trace.display().to_string(), "rows": rows }))?;
+        let mut object = serde_json::json!({ "trace": args.trace.display().to_string(), "rows": rows });
+        if let Some(curve) = curve {
+            object["curve"] = serde_json::json!(curve);
+        }
+        output::json(&object)?;
     }
     Ok(())
+}
+
+fn show(curve: &CurveReport, rows: &[Row]) -> anyhow::Result<()> {
+    let CurveReport { actual, references, sampled, .. } = curve;
+    let share = 100.0 * *sampled as f64 / (*references).max(1) as f64;
+    output::line(format_args!(
+        "\nlive curve of kvick with {} blocks, which found {:.2} %; {share:.1} % of the references sampled",
+        actual.pages, actual.hit_percent
+    ))?;
+    output::line("policy       capacity  would be   replayed   error")?;
+    for WhatIf { policy, pages, hit_percent } in &curve.points {
+        let row = rows.iter().find(|row| row.policy == *policy && row.capacity == *pages);
+        let known = row.map(|row| format!("{:>10.2} {:>7.2}", row.hit_percent, hit_percent - row.hit_percent));
+        output::line(format_args!("{policy:<12} {pages:>8} {hit_percent:>9.2} {}", known.unwrap_or_default()))?;
+    }
+    let regret: Vec<String> = curve.regret.iter().map(|(policy, points)| format!("{policy} {points:+.2}")).collect();
+    output::line(format_args!("with another policy, points more or less: {}", regret.join(", ")))
 }
 
 fn text(row: &Row) -> String {

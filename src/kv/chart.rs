@@ -1,4 +1,6 @@
-//! A picture of hit rate over capacity, as SVG.
+//! A picture of hit rate over capacity, as SVG: solid lines for what was replayed, dashed ones for what a live curve says.
+use super::curve::CurveReport;
+use super::policy::Kind;
 use super::replay::Row;
 use std::fmt::Write;
 
@@ -19,11 +21,27 @@ struct Scale {
     most: f64,
 }
 
+/// What a policy reached, by capacity.
+struct Line<'a> {
+    policy: &'a str,
+    points: Vec<(usize, f64)>,
+    /// Estimated, not replayed.
+    live: bool,
+}
+
+impl Line<'_> {
+    fn colour(&self) -> &'static str {
+        let at = Kind::ALL.iter().rev().position(|kind| kind.name() == self.policy).unwrap_or(0);
+        COLOURS[at % COLOURS.len()]
+    }
+}
+
 impl Scale {
-    fn new(rows: &[Row]) -> Self {
-        let capacities = rows.iter().map(|row| row.capacity.max(1) as f64);
-        let (smallest, largest) = (capacities.clone().fold(f64::MAX, f64::min), capacities.fold(1.0, f64::max));
-        let highest = rows.iter().map(|row| row.hit_percent).fold(0.0, f64::max);
+    fn new(lines: &[Line<'_>]) -> Self {
+        let points = || lines.iter().flat_map(|line| &line.points);
+        let capacities = || points().map(|&(capacity, _)| capacity.max(1) as f64);
+        let (smallest, largest) = (capacities().fold(f64::MAX, f64::min), capacities().fold(1.0, f64::max));
+        let highest = points().map(|point| point.1).fold(0.0, f64::max);
         Scale {
             smallest,
             octaves: (largest / smallest).log2().max(1e-9),
@@ -40,13 +58,18 @@ impl Scale {
     }
 }
 
-/// One line for each policy, over a logarithmic scale of capacities. An empty string for no rows.
-pub fn svg(title: &str, rows: &[Row]) -> String {
+/// One line for each policy, over a logarithmic scale of capacities, and the live curve of one of the caches. An empty string
+/// for no rows.
+pub fn svg(title: &str, rows: &[Row], live: Option<&CurveReport>) -> String {
     let mut out = String::new();
-    if rows.is_empty() {
+    let replayed = rows.iter().map(|row| (row.policy, row.capacity, row.hit_percent));
+    let mut lines = group(replayed, false);
+    let points = live.iter().flat_map(|live| &live.points);
+    lines.extend(group(points.map(|what| (what.policy, what.pages, what.hit_percent)), true));
+    if lines.is_empty() {
         return out;
     }
-    let scale = Scale::new(rows);
+    let scale = Scale::new(&lines);
     let size = format!(r#"viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}""#);
     let _ = writeln!(
         out,
@@ -55,13 +78,30 @@ pub fn svg(title: &str, rows: &[Row]) -> String {
 <text x="{LEFT}" y="26" font-size="15">{}</text>"#,
         escape(title)
     );
-    axes(&mut out, &scale, rows);
-    lines(&mut out, &scale, rows);
+    axes(&mut out, &scale, &lines);
+    lines.iter().for_each(|line| draw(&mut out, &scale, line));
+    labels(&mut out, &scale, &lines);
+    if let Some(live) = live {
+        legend(&mut out, live);
+    }
     out.push_str("</svg>\n");
     out
 }
 
-fn axes(out: &mut String, scale: &Scale, rows: &[Row]) {
+/// Points by policy, in the order of their first.
+fn group<'a>(points: impl Iterator<Item = (&'a str, usize, f64)>, live: bool) -> Vec<Line<'a>> {
+    let mut lines: Vec<Line<'a>> = Vec::new();
+    for (policy, capacity, percent) in points {
+        match lines.iter_mut().find(|line| line.policy == policy) {
+            Some(line) => line.points.push((capacity, percent)),
+            None => lines.push(Line { policy, points: vec![(capacity, percent)], live }),
+        }
+    }
+    lines.iter_mut().for_each(|line| line.points.sort_by_key(|point| point.0));
+    lines
+}
+
+fn axes(out: &mut String, scale: &Scale, lines: &[Line<'_>]) {
     let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
     let step = if scale.most > 50.0 { 20.0 } else { 10.0 };
     let mut percent = 0.0;
@@ -75,7 +115,7 @@ fn axes(out: &mut String, scale: &Scale, rows: &[Row]) {
         );
         percent += step;
     }
-    let mut capacities: Vec<usize> = rows.iter().map(|row| row.capacity).collect();
+    let mut capacities: Vec<usize> = lines.iter().flat_map(|line| &line.points).map(|point| point.0).collect();
     capacities.sort_unstable();
     capacities.dedup();
     let mut free_from = 0.0;
@@ -93,42 +133,66 @@ fn axes(out: &mut String, scale: &Scale, rows: &[Row]) {
     let _ = writeln!(out, r#"<text x="{LEFT}" y="{}">hits of block references</text>"#, TOP - 8.0);
 }
 
-fn lines(out: &mut String, scale: &Scale, rows: &[Row]) {
-    let mut policies: Vec<&str> = Vec::new();
-    for row in rows {
-        if !policies.contains(&row.policy) {
-            policies.push(row.policy);
-        }
+fn draw(out: &mut String, scale: &Scale, line: &Line<'_>) {
+    let colour = line.colour();
+    let path: Vec<String> = line
+        .points
+        .iter()
+        .map(|&(capacity, percent)| format!("{:.1},{:.1}", scale.x(capacity), scale.y(percent)))
+        .collect();
+    let (dashes, how) = if line.live { (r#" stroke-dasharray="5 4""#, " (live)") } else { ("", "") };
+    let _ = writeln!(
+        out,
+        r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>"#,
+        path.join(" ")
+    );
+    for &(capacity, percent) in &line.points {
+        let (x, y, policy) = (scale.x(capacity), scale.y(percent), line.policy);
+        let shape = match line.live {
+            true => format!(r#"r="4.5" fill="white" stroke="{colour}" stroke-width="1.5""#),
+            false => format!(r#"r="3" fill="{colour}""#),
+        };
+        let _ = writeln!(
+            out,
+            r#"<circle cx="{x:.1}" cy="{y:.1}" {shape}><title>{policy}{how}, {capacity} blocks: {percent:.2} %</title></circle>"#
+        );
     }
-    let mut ends = Vec::new();
-    for (index, policy) in policies.iter().enumerate() {
-        let mut points: Vec<(usize, f64)> =
-            rows.iter().filter(|row| row.policy == *policy).map(|row| (row.capacity, row.hit_percent)).collect();
-        points.sort_by_key(|point| point.0);
-        let colour = COLOURS[(policies.len() - 1 - index) % COLOURS.len()];
-        let path: Vec<String> = points
-            .iter()
-            .map(|&(capacity, percent)| format!("{:.1},{:.1}", scale.x(capacity), scale.y(percent)))
-            .collect();
-        let _ =
-            writeln!(out, r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="2"/>"#, path.join(" "));
-        for &(capacity, percent) in &points {
-            let (x, y) = (scale.x(capacity), scale.y(percent));
-            let _ = writeln!(
-                out,
-                r#"<circle cx="{x:.1}" cy="{y:.1}" r="3" fill="{colour}"><title>{policy}, {capacity} blocks: {percent:.2} %</title></circle>"#
-            );
-        }
-        ends.push((scale.y(points.last().map_or(0.0, |point| point.1)), *policy, colour));
-    }
+}
+
+/// Names at the ends of the solid lines, or at those of the dashed ones where there are no others.
+fn labels(out: &mut String, scale: &Scale, lines: &[Line<'_>]) {
+    let replayed = |policy: &str| lines.iter().any(|line| !line.live && line.policy == policy);
+    let mut ends: Vec<_> = lines
+        .iter()
+        .filter(|line| !line.live || !replayed(line.policy))
+        .map(|line| (scale.y(line.points.last().map_or(0.0, |point| point.1)), line))
+        .collect();
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
     let mut free = TOP - LABEL;
-    for (y, policy, colour) in ends {
+    for (y, line) in ends {
         let y = y.max(free);
         free = y + LABEL;
-        let (x, y) = (WIDTH - RIGHT + 10.0, y + 4.0);
+        let (x, y, colour, policy) = (WIDTH - RIGHT + 10.0, y + 4.0, line.colour(), line.policy);
         let _ = writeln!(out, r#"<text x="{x}" y="{y:.1}" fill="{colour}">{policy}</text>"#);
     }
+}
+
+fn legend(out: &mut String, live: &CurveReport) {
+    let (x, y) = (LEFT + 14.0, TOP + 14.0);
+    let text = format!("estimated live by one cache of {} blocks", live.actual.pages);
+    let _ = writeln!(
+        out,
+        r##"<path d="M{x} {y}h34" stroke="#444" stroke-width="2" stroke-dasharray="5 4"/><circle cx="{}" cy="{y}" r="4.5" fill="white" stroke="#444" stroke-width="1.5"/><text x="{}" y="{}">{text}</text>
+<path d="M{x} {}h34" stroke="#444" stroke-width="2"/><circle cx="{}" cy="{}" r="3" fill="#444"/><text x="{}" y="{}">replayed, one cache a point</text>"##,
+        x + 17.0,
+        x + 44.0,
+        y + 4.0,
+        y + 18.0,
+        x + 17.0,
+        y + 18.0,
+        x + 44.0,
+        y + 22.0
+    );
 }
 
 fn escape(text: &str) -> String {
@@ -138,6 +202,7 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kv::curve::WhatIf;
 
     fn row(policy: &'static str, capacity: usize, hit_percent: f64) -> Row {
         Row { policy, capacity, hit_percent, half_percent: [0.0; 2], seconds: 0.0 }
@@ -147,10 +212,10 @@ mod tests {
     fn draws_within_its_frame() {
         let rows =
             [row("lru", 1000, 4.5), row("lru", 32_000, 33.0), row("kvick", 1000, 8.5), row("kvick", 32_000, 33.4)];
-        let picture = svg("a < b", &rows);
+        let picture = svg("a < b", &rows, None);
         assert!(picture.contains("a &lt; b") && picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
         assert_eq!((picture.matches("<polyline").count(), picture.matches("<circle").count()), (2, 4));
-        let scale = Scale::new(&rows);
+        let scale = Scale::new(&group(rows.iter().map(|row| (row.policy, row.capacity, row.hit_percent)), false));
         assert_eq!((scale.x(1000), scale.x(32_000)), (LEFT, WIDTH - RIGHT));
         assert_eq!((scale.y(0.0), scale.y(40.0)), (HEIGHT - BOTTOM, TOP));
         let label = |policy: &str| -> f64 {
@@ -158,7 +223,16 @@ mod tests {
             end.rsplit("y=\"").next().unwrap().split('"').next().unwrap().parse().unwrap()
         };
         assert!((label("lru") - label("kvick")).abs() >= LABEL - 0.2, "labels do not overlap");
-        assert_eq!(svg("", &[]), "");
-        assert!(svg("one", &rows[..1]).contains("<circle"), "a single point is drawn");
+        assert_eq!(svg("", &[], None), "");
+        assert!(svg("one", &rows[..1], None).contains("<circle"), "a single point is drawn");
+
+        let points = [("kvick", 500, 6.0), ("kvick", 64_000, 35.0), ("arc", 1000, 5.0)];
+        let points = points.map(|(policy, pages, hit_percent)| WhatIf { policy, pages, hit_percent });
+        let live = CurveReport { actual: points[0], points: points.to_vec(), ..CurveReport::default() };
+        let picture = svg("live", &rows, Some(&live));
+        assert_eq!(picture.matches("<polyline").count(), 4);
+        assert_eq!(picture.matches("stroke-dasharray").count(), 3, "two estimated lines and the legend");
+        assert!(picture.contains("kvick (live), 64000 blocks: 35.00 %") && picture.contains("cache of 500 blocks"));
+        assert_eq!((picture.matches(">kvick</text>").count(), picture.matches(">arc</text>").count()), (1, 1));
     }
 }

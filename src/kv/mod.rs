@@ -4,6 +4,7 @@
 //! [`Cache`] is the entry: it hands out [`Lease`]s on pages of its pools and never touches the bytes in them.
 pub mod cache;
 pub mod chart;
+pub mod curve;
 pub mod error;
 pub mod integrity;
 pub mod key;

@@ -3,9 +3,10 @@
 //! How hits are counted: a request's hits are its longest prefix of cached blocks, the partly filled last one included; then
 //! all its blocks are cached, and the policy evicts down to the capacity, so that newcomers may go first.
 use super::cache::{Cache, GroupConfig};
+use super::curve::{CurveConfig, CurveReport};
 use super::key::{Fingerprint, Keys};
 use super::policy::Kind;
-use super::trace::Trace;
+use super::trace::{BLOCK_TOKENS, Trace};
 use std::time::Instant;
 
 /// What a policy reached with a capacity.
@@ -25,11 +26,26 @@ pub struct Row {
 
 /// Replays all requests of a trace.
 pub fn replay(trace: &Trace, policy: Kind, capacity: usize) -> Row {
+    run(trace, policy, capacity, None).0
+}
+
+/// Replays all requests of a trace with the live curve on, which also estimates `others` (blocks).
+pub fn replay_watched(trace: &Trace, policy: Kind, capacity: usize, others: &[usize]) -> (Row, CurveReport) {
+    let mut config = CurveConfig::new(policy, capacity, BLOCK_TOKENS);
+    config.others = others.to_vec();
+    let (row, report) = run(trace, policy, capacity, Some(config));
+    (row, report.unwrap_or_default())
+}
+
+fn run(trace: &Trace, policy: Kind, capacity: usize, watch: Option<CurveConfig>) -> (Row, Option<CurveReport>) {
     let start = Instant::now();
     let fingerprint = Fingerprint::new([("trace", b"".as_slice())]);
     let group = GroupConfig { pages: capacity + trace.longest(), window: None };
     let mut cache =
         Cache::new(fingerprint, 2, &[group], policy.ghosts(capacity), || policy.build(capacity, Some(trace)));
+    if let Some(config) = watch {
+        cache.watch(config);
+    }
     let root = cache.root(b"");
     let mut halves = [(0, 0); 2];
     for (index, request) in trace.requests().enumerate() {
@@ -48,11 +64,12 @@ pub fn replay(trace: &Trace, policy: Kind, capacity: usize) -> Row {
     let seconds = start.elapsed().as_secs_f64();
     let [(a, all_a), (b, all_b)] = halves;
     let percent = |hits: u64, all: u64| if all == 0 { 0.0 } else { 100.0 * hits as f64 / all as f64 };
-    Row {
+    let row = Row {
         policy: policy.name(),
         capacity,
         hit_percent: percent(a + b, all_a + all_b),
         half_percent: [percent(a, all_a), percent(b, all_b)],
         seconds,
-    }
+    };
+    (row, cache.curve())
 }

@@ -222,6 +222,9 @@ impl Cache {
         }
         if lease.nodes.len() > from {
             self.settle(lease, from, grown, now);
+            if let Some(curve) = &mut self.curve {
+                curve.grow(keys, grown, lease.nodes.len(), now);
+            }
         }
     }
 
@@ -349,6 +352,9 @@ impl Cache {
         {
             lease.nodes.push(node);
             self.settle(&mut lease, index, index + usize::from(!new), now);
+            if let Some(curve) = self.curve.as_mut().filter(|_| new) {
+                curve.grow(keys, index, index + 1, now);
+            }
         }
         self.cancel(lease);
     }

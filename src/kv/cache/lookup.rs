@@ -34,6 +34,9 @@ impl Cache {
                 }
             }
         }
+        if let Some(curve) = &mut self.curve {
+            curve.visit(keys, now);
+        }
         let lease = self.lease(keys, &path[..reach.pages], reach.partial);
         self.scratch = path;
         lease

@@ -10,11 +10,13 @@
 //! * A lease pins the deepest tree node of its prefix in groups with full attention, which protects all above it, and each
 //!   node inside the window in the others.
 //! * Pages of other keys are never served: a hit compares the token ids as well.
+use super::curve::Curve;
 use super::key::{Fingerprint, Key, Keys};
 use super::policy::{Lru, Policy};
 use super::pool::{PageId, Pool};
 use super::tree::{NodeId, Tree};
 
+mod curve;
 mod invalidate;
 mod lease;
 mod lookup;
@@ -50,6 +52,7 @@ pub struct Cache {
     /// How often anything was invalidated.
     generation: u64,
     scratch: Vec<NodeId>,
+    curve: Option<Box<Curve>>,
 }
 
 impl Cache {
@@ -81,6 +84,7 @@ impl Cache {
             epochs: Default::default(),
             generation: 0,
             scratch: Vec::new(),
+            curve: None,
         }
     }
 

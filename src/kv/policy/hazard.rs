@@ -81,6 +81,8 @@ impl Traits {
 #[derive(Clone, Debug)]
 pub(super) struct Bins {
     edges: [u64; BINS],
+    /// Lengths; of the last, what has passed before it.
+    seconds: [f32; BINS],
 }
 
 impl Bins {
@@ -89,7 +91,11 @@ impl Bins {
         for (bin, edge) in edges.iter_mut().enumerate().skip(1) {
             *edge = (FIRST_MS * ((bin - 1) as f64 / PER_OCTAVE).exp2()) as u64;
         }
-        Bins { edges }
+        let mut seconds = [edges[BINS - 1] as f32 / 1000.0; BINS];
+        for (seconds, edges) in seconds.iter_mut().zip(edges.windows(2)) {
+            *seconds = (edges[1] - edges[0]) as f32 / 1000.0;
+        }
+        Bins { edges, seconds }
     }
 
     /// The bin of an age.
@@ -100,13 +106,6 @@ impl Bins {
     /// The age at which a bin ends; `None` for the last.
     pub(super) fn end(&self, bin: u8) -> Option<u64> {
         self.edges.get(bin as usize + 1).copied()
-    }
-
-    fn seconds(&self, bin: usize) -> f32 {
-        match self.edges.get(bin + 1) {
-            Some(&end) => (end - self.edges[bin]) as f32 / 1000.0,
-            None => self.edges[bin] as f32 / 1000.0,
-        }
     }
 }
 
@@ -168,21 +167,39 @@ impl Hazards {
         let (touches, size) = (traits.touches_group(), traits.size_group());
         let (gap, ratio) = match traits.gap {
             None => (0, 0),
-            Some(gap) => (1 + gap as usize / 2, (bin as i32 - gap as i32).clamp(-12, 11) as isize + 13),
+            Some(gap) => (1 + gap as usize / 2, ratio_of(bin, gap)),
         };
         let class = traits.class as usize * PER_CLASS;
         [
             class + BIN_AT + bin,
             class + TOUCH_AT + touches * (BINS / COARSE) + bin / COARSE,
             class + GAP_AT + gap,
-            class + RATIO_AT + ratio as usize,
+            class + RATIO_AT + ratio,
             class + SIZE_AT + size,
         ]
     }
 
     fn chance(&self, traits: &Traits, bin: usize) -> f32 {
         let logit: f32 = Hazards::active(traits, bin).iter().map(|&at| self.weights[at].value).sum();
-        1.0 / (1.0 + (-logit).exp())
+        sigmoid(logit)
+    }
+
+    /// The chances in all bins, worked out side by side.
+    fn chances(&self, traits: &Traits) -> [f32; BINS] {
+        let [bin, touches, gap, ratio, size] = Hazards::active(traits, 0);
+        let same = self.weights[gap].value + self.weights[size].value;
+        let mut chances = [same; BINS];
+        let touches = &self.weights[touches..][..BINS / COARSE];
+        for (chances, touches) in chances.chunks_exact_mut(COARSE).zip(touches) {
+            chances.iter_mut().for_each(|chance| *chance += touches.value);
+        }
+        let ratios = &self.weights[ratio - traits.gap.map_or(0, |gap| ratio_of(0, gap))..][..RATIOS];
+        for (at, (chance, bin)) in chances.iter_mut().zip(&self.weights[bin..][..BINS]).enumerate() {
+            let ratio = traits.gap.map_or(0, |gap| ratio_of(at, gap));
+            *chance += bin.value + ratios[ratio].value;
+        }
+        chances.iter_mut().for_each(|chance| *chance = sigmoid(*chance));
+        chances
     }
 
     /// A run of these traits was asked for in this bin, or lived through it.
@@ -213,20 +230,41 @@ impl Hazards {
 
     /// [`Hazards::worth`] by what is learnt now.
     fn work_out(&self, traits: &Traits, bin: u8) -> f32 {
-        let (mut alive, mut hits, mut seconds, mut best) = (1.0f32, 0.0f32, 0.0f32, 0.0f32);
-        for bin in bin as usize..BINS {
-            let chance = self.chance(traits, bin);
+        let chances = self.chances(traits);
+        let (mut alive, mut hits, mut seconds) = (1.0f32, 0.0f32, 0.0f32);
+        // Hits and seconds of the best stretch.
+        let mut best = (0.0f32, 1.0f32);
+        for (chance, length) in chances.into_iter().zip(self.bins.seconds).skip(bin as usize) {
             hits += alive * chance;
-            seconds += alive * (1.0 - chance / 2.0) * self.bins.seconds(bin);
+            seconds += alive * (1.0 - chance / 2.0) * length;
             alive *= 1.0 - chance;
-            best = best.max(hits / seconds);
+            if hits * best.1 > best.0 * seconds {
+                best = (hits, seconds);
+            }
             // Even if all that are left were asked for at once.
-            if hits + alive <= best * seconds {
+            if (hits + alive) * best.1 <= best.0 * seconds {
                 break;
             }
         }
-        best
+        best.0 / best.1
     }
+}
+
+/// The group of an age compared with a gap, both as bins. The first is for runs without a gap.
+fn ratio_of(bin: usize, gap: f32) -> usize {
+    (bin as i32 - gap as i32 + 13).clamp(1, 24) as usize
+}
+
+const ROUND: f32 = 1.5 * (1u32 << 23) as f32;
+
+/// The logistic function within 1e-6, without branches or calls, so that the compiler takes several at once.
+fn sigmoid(logit: f32) -> f32 {
+    let octaves = (-logit * std::f32::consts::LOG2_E).clamp(-126.0, 126.0);
+    // Rounds: f32 has no bits below 1 there.
+    let whole = (octaves + ROUND) - ROUND;
+    let part = (octaves - whole) * std::f32::consts::LN_2;
+    let exp = 1.0 + part * (1.0 + part * (0.5 + part * (1.0 / 6.0 + part * (1.0 / 24.0 + part * (1.0 / 120.0)))));
+    1.0 / (1.0 + exp * f32::from_bits(((whole as i32 + 127) as u32) << 23))
 }
 
 #[cfg(test)]
@@ -244,6 +282,22 @@ mod tests {
             assert_eq!((bins.of(end - 1), bins.of(end)), (bin, bin + 1));
         }
         assert_eq!(bins.end(BINS as u8 - 1), None);
+    }
+
+    #[test]
+    fn chances_side_by_side_are_those_one_by_one() {
+        let mut hazards = Hazards::new();
+        for lesson in 0..2000u32 {
+            let gap = (lesson % 3 > 0).then_some((lesson % 47) as f32 + 0.5);
+            let traits = Traits { class: (lesson % 3) as u8, touches: (lesson % 21) as u16, gap, pages: lesson % 700 };
+            hazards.learn(&traits, (lesson % 48) as u8, lesson % 7 == 0);
+            let chances = hazards.chances(&traits);
+            (0..BINS).for_each(|bin| assert!((chances[bin] - hazards.chance(&traits, bin)).abs() < 1e-6, "{lesson}"));
+        }
+        for logit in [-90.0f32, -20.0, -3.0, -0.1, 0.0, 0.7, 5.0, 90.0] {
+            let exact = (1.0 / (1.0 + (-f64::from(logit)).exp())) as f32;
+            assert!((sigmoid(logit) - exact).abs() < 1e-6, "{logit}: {} {exact}", sigmoid(logit));
+        }
     }
 
     #[test]

@@ -14,13 +14,16 @@ mod kvick;
 mod lfu;
 mod list;
 mod lru;
+mod runs;
 mod s3_fifo;
 
 pub use arc::Arc;
 pub use belady::Belady;
 pub use kvick::Kvick;
+pub(super) use kvick::{Level, OnLevel};
 pub use lfu::Lfu;
 pub use lru::Lru;
+pub(super) use runs::Runs;
 pub use s3_fifo::S3Fifo;
 
 /// The order of eviction of one group's pages. The cache calls it; all calls are about nodes of one tree.
