@@ -2,6 +2,7 @@
 //!
 //! Invariant: counters only grow between two calls of [`Gpu::reset_counters`] and depend on the work alone, never on
 //! the number of worker threads or on timing.
+use crate::check::Checks;
 use crate::mem::Memory;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -179,6 +180,7 @@ pub struct Gpu {
     pool: rayon::ThreadPool,
     counters: Mutex<BTreeMap<String, KernelCounters>>,
     output: Mutex<Box<dyn Write + Send>>,
+    budget: Option<u64>,
 }
 
 impl Gpu {
@@ -187,18 +189,33 @@ impl Gpu {
     /// # Errors
     /// When the address range cannot be reserved or the threads cannot be started.
     pub fn new(spec: DeviceSpec, threads: usize, memory_bytes: u64) -> std::io::Result<Gpu> {
-        let memory = Arc::new(Memory::new(memory_bytes.min(spec.memory_bytes) as usize)?);
+        Gpu::with_checks(spec, threads, memory_bytes, Checks::default(), None)
+    }
+
+    /// As [`Gpu::new`], with checks, and with a limit to the warp operations of a launch, against endless loops.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn with_checks(
+        spec: DeviceSpec,
+        threads: usize,
+        memory_bytes: u64,
+        checks: Checks,
+        budget: Option<u64>,
+    ) -> std::io::Result<Gpu> {
+        let memory = Arc::new(Memory::with_checks(memory_bytes.min(spec.memory_bytes) as usize, checks)?);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("emulated-sm-{i}"))
             .build()
             .map_err(std::io::Error::other)?;
         let output: Box<dyn Write + Send> = Box::new(std::io::stdout());
-        Ok(Gpu { spec, memory, pool, counters: Mutex::default(), output: Mutex::new(output) })
+        Ok(Gpu { spec, memory, pool, counters: Mutex::default(), output: Mutex::new(output), budget })
     }
 
     /// The GPU that the environment asks for: `KVICK_EMU_GPU` (`a100`, `h100`, `rtx4090`; default `a100`),
-    /// `KVICK_EMU_THREADS` (default one per core), `KVICK_EMU_MEMORY` in MiB (default what the host has available).
+    /// `KVICK_EMU_THREADS` (default one per core), `KVICK_EMU_MEMORY` in MiB (default what the host has available),
+    /// `KVICK_EMU_CHECK` (see [`Checks`]), `KVICK_EMU_BUDGET` (warp instructions of a launch, default no limit).
     ///
     /// # Errors
     /// As [`Gpu::new`], and for a value that is not understood.
@@ -212,7 +229,10 @@ impl Gpu {
         let number = |name: &str| var(name).map(|v| v.parse::<usize>().map_err(|_| bad(name, "a number"))).transpose();
         let threads = number("KVICK_EMU_THREADS")?.unwrap_or(0);
         let memory = number("KVICK_EMU_MEMORY")?.map_or_else(available_memory, |mib| (mib as u64) << 20);
-        Gpu::new(spec, threads, memory)
+        let checks = Checks::parse(&var("KVICK_EMU_CHECK").unwrap_or_default())
+            .map_err(|_| bad("KVICK_EMU_CHECK", "a list of race, init, leak, or all"))?;
+        let budget = number("KVICK_EMU_BUDGET")?.map(|n| n as u64);
+        Gpu::with_checks(spec, threads, memory, checks, budget)
     }
 
     /// The chip it pretends to be.
@@ -223,6 +243,11 @@ impl Gpu {
     /// Its device memory.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// Warp instructions that a launch may execute.
+    pub fn budget(&self) -> Option<u64> {
+        self.budget
     }
 
     /// The worker threads that run blocks.

@@ -2,6 +2,7 @@
 //!
 //! The way of a kernel: its text becomes [`ptx::ast`], [`exec::Program`] lowers that to warp operations, and
 //! [`exec::launch`] runs a grid of them against a [`mem::Memory`] under the limits of a [`gpu::DeviceSpec`].
+pub mod check;
 pub mod driver;
 pub mod exec;
 pub mod gpu;

@@ -7,6 +7,7 @@
 //!   never a crash of the emulator;
 //! - allocations are aligned to 512 bytes, at least 256 bytes apart, and an address is handed out again as late as
 //!   possible: overruns and uses after free hit unallocated addresses.
+use crate::check::{Checks, written::Written};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{PoisonError, RwLock};
@@ -63,6 +64,8 @@ pub struct Memory {
     reserved: usize,
     total: usize,
     table: RwLock<Table>,
+    checks: Checks,
+    written: Option<Written>,
 }
 
 #[derive(Default)]
@@ -81,6 +84,14 @@ impl Memory {
     /// # Errors
     /// The operating system's, if the address range cannot be reserved.
     pub fn new(total: usize) -> std::io::Result<Memory> {
+        Memory::with_checks(total, Checks::default())
+    }
+
+    /// As [`Memory::new`]; kernels that are loaded for it are checked as `checks` says.
+    ///
+    /// # Errors
+    /// As [`Memory::new`].
+    pub fn with_checks(total: usize, checks: Checks) -> std::io::Result<Memory> {
         // Four times the size, so that freed addresses stay unused for long.
         let reserved = total.max(ALIGN).saturating_mul(4).next_multiple_of(1 << 21);
         let (protection, flags) =
@@ -90,7 +101,8 @@ impl Memory {
         if host == libc::MAP_FAILED {
             return Err(std::io::Error::last_os_error());
         }
-        Ok(Memory { host: host as usize, reserved, total, table: RwLock::default() })
+        let written = checks.init.then(|| Written::new(DEVICE_BASE, reserved)).transpose()?;
+        Ok(Memory { host: host as usize, reserved, total, table: RwLock::default(), checks, written })
     }
 
     /// Allocates `bytes` (at least 1); `None` when the device is full. Fresh memory reads as zero.
@@ -118,6 +130,9 @@ impl Memory {
             return Err(table.error(addr, 0));
         }
         let Some(range) = table.live.remove(&addr) else { return Err(table.error(addr, 0)) };
+        if let Some(written) = &self.written {
+            written.forget(range.base, range.size);
+        }
         table.used -= range.size.next_multiple_of(ALIGN);
         if table.freed.len() == REMEMBERED {
             table.freed.pop_front();
@@ -181,6 +196,29 @@ impl Memory {
     pub fn host_ptr(&self, addr: u64, len: usize) -> Result<*mut u8, MemError> {
         let range = self.range(addr, len)?;
         Ok((range.host + (addr - range.base) as usize) as *mut u8)
+    }
+
+    /// The checks that are on.
+    pub fn checks(&self) -> Checks {
+        self.checks
+    }
+
+    /// Which bytes have been written, if that is checked.
+    pub fn written(&self) -> Option<&Written> {
+        self.written.as_ref()
+    }
+
+    /// Bytes that were written through a pointer of [`Memory::host_ptr`].
+    pub fn mark_written(&self, addr: u64, len: usize) {
+        if let Some(written) = &self.written {
+            written.mark(addr, len);
+        }
+    }
+
+    /// Device allocations that have not been freed, by address.
+    pub fn live(&self) -> Vec<Range> {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.live.range(DEVICE_BASE..DEVICE_BASE + self.reserved as u64).map(|(_, range)| *range).collect()
     }
 
     /// (free, total) device bytes.

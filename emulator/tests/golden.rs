@@ -3,9 +3,10 @@
 //!
 //! A program's launch stands in comments at its top: `//@ grid N`, `//@ block N`, `//@ shared BYTES`, `//@ cooperative`,
 //! and its parameters in order: `//@ buffer TYPE COUNT [iota]`, `//@ freed TYPE COUNT` (freed before the launch),
-//! `//@ value TYPE X`. The first entry is run. Addresses of buffers show as `$0`, `$1+0x40`. `KVICK_BLESS=1` rewrites
+//! `//@ fresh TYPE COUNT` (never written), `//@ value TYPE X`; `//@ check race,init` and `//@ budget N` turn checks on. The first entry is run. Addresses of buffers show as `$0`, `$1+0x40`. `KVICK_BLESS=1` rewrites
 //! the expectations; read the difference before you keep it.
 
+use kvick_emulator::check::Checks;
 use kvick_emulator::exec::{Launch, Program, launch};
 use kvick_emulator::gpu::{DeviceSpec, Gpu};
 use kvick_emulator::ptx;
@@ -66,7 +67,8 @@ fn set_up(gpu: &Gpu, text: &str) -> Setup {
             "block" => setup.config.block[0] = number(1) as u32,
             "shared" => setup.config.dynamic_shared = number(1) as u32,
             "cooperative" => setup.config.cooperative = true,
-            "buffer" | "freed" => setup.buffer(gpu, &words),
+            "buffer" | "freed" | "fresh" => setup.buffer(gpu, &words),
+            "check" | "budget" => {}
             "value" => setup.param(width(words[1]), number(2)),
             other => panic!("unknown directive {other}"),
         }
@@ -84,6 +86,9 @@ impl Setup {
         let host = gpu.memory().host_ptr(addr, initial.len()).expect("a fresh allocation");
         // SAFETY: the allocation has this size, and no kernel runs.
         unsafe { std::ptr::copy_nonoverlapping(initial.as_ptr(), host, initial.len()) };
+        if words[0] != "fresh" {
+            gpu.memory().mark_written(addr, initial.len());
+        }
         let buffer = Buffer { ty, count, addr, initial, freed };
         if freed {
             gpu.memory().free(addr).expect("a live allocation");
@@ -164,7 +169,10 @@ fn shown(ty: &str, bytes: &[u8]) -> String {
 
 /// Loads and runs a program; what it leaves, or why it does not.
 fn run(text: &str) -> Result<String, String> {
-    let gpu = Gpu::new(DeviceSpec::H100, 2, 64 << 20).expect("an emulated GPU");
+    let directive = |name: &str| text.lines().find_map(|l| l.strip_prefix("//@ ")?.strip_prefix(name));
+    let checks = Checks::parse(directive("check ").unwrap_or_default()).expect("known checks");
+    let budget = directive("budget ").map(|n| n.parse().expect("a number"));
+    let gpu = Gpu::with_checks(DeviceSpec::H100, 2, 64 << 20, checks, budget).expect("an emulated GPU");
     let output = Output::default();
     gpu.set_output(Box::new(output.clone()));
     let module = ptx::parse(text).map_err(|e| format!("{e}\n"))?;

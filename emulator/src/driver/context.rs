@@ -121,6 +121,7 @@ impl Context {
     pub fn destroy(&self) {
         self.drain();
         self.live_streams().iter().chain([&self.legacy]).for_each(|s| s.queue().close());
+        self.driver.report_leaks();
     }
 }
 

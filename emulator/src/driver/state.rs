@@ -40,6 +40,9 @@ pub struct Driver {
     load_log: Mutex<String>,
 }
 
+/// Leaked allocations that a report lists.
+const LEAKS_SHOWN: usize = 16;
+
 static INITIALISED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
@@ -131,6 +134,28 @@ impl Driver {
         let report = fault.report.clone();
         if self.fault.set(fault).is_ok() {
             eprintln!("emulated GPU: {report}");
+        }
+    }
+
+    /// With the check `leak`: says what device memory is still allocated, once the last context has ended. Variables of
+    /// modules are not memory that a program could free.
+    pub fn report_leaks(&self) {
+        if !self.gpu.memory().checks().leak || !self.contexts.all().is_empty() {
+            return;
+        }
+        let modules = self.modules.all();
+        let variable = |base: u64| modules.iter().any(|m| m.program().owns(base));
+        let leaks: Vec<_> = self.gpu.memory().live().into_iter().filter(|r| !variable(r.base)).collect();
+        if !leaks.is_empty() {
+            let bytes: usize = leaks.iter().map(|r| r.size).sum();
+            let list = leaks.iter().take(LEAKS_SHOWN).map(|r| format!("\n  {} bytes at {:#x}", r.size, r.base));
+            let more = leaks.len().saturating_sub(LEAKS_SHOWN);
+            let more = if more > 0 { format!("\n  and {more} more") } else { String::new() };
+            eprintln!(
+                "emulated GPU: leak: {} allocations of {bytes} bytes were not freed before their context was destroyed{}{more}",
+                leaks.len(),
+                list.collect::<String>()
+            );
         }
     }
 

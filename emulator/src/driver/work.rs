@@ -188,9 +188,25 @@ impl Copy {
                 // SAFETY: both spans are allocated: the device's were looked up, the host's are the caller's promise.
                 // The device may race with this as real DMA would; such a program is wrong on a GPU too.
                 unsafe { std::ptr::copy(from.cast_const(), to, self.width) };
+                self.note_written(memory, z, y);
             }
         }
         Ok(())
+    }
+}
+
+impl Copy {
+    /// The row is written; a copy of bytes that nobody wrote is as good as not written.
+    fn note_written(&self, memory: &Memory, z: usize, y: usize) {
+        let Place::Device(dst) = self.dst else { return };
+        let to = dst + (z * self.slice.1 + y * self.pitch.1) as u64;
+        match (memory.written(), &self.src) {
+            (None, _) => {}
+            (Some(written), Place::Device(src)) => {
+                written.copy(src + (z * self.slice.0 + y * self.pitch.0) as u64, to, self.width);
+            }
+            (Some(written), _) => written.mark(to, self.width),
+        }
     }
 }
 
@@ -220,6 +236,7 @@ impl Fill {
         let start = host_pointer(&Place::Device(self.dst), self.span(), memory)?;
         for y in 0..self.height {
             let row = start.wrapping_add(y * self.pitch);
+            memory.mark_written(self.dst + (y * self.pitch) as u64, self.width * self.element);
             // SAFETY: the span of all rows is allocated; 2- and 4-byte elements are aligned, as the call checked.
             unsafe {
                 match self.element {

@@ -4,8 +4,10 @@ use super::op::Stop;
 use super::ops::access::Banks;
 use super::ops::copy::AsyncCopies;
 use super::program::Kernel;
+use crate::check::shared::SharedChecks;
 use crate::gpu::{Gpu, KernelCounters};
 use crate::mem::Range;
+use std::sync::atomic::AtomicI64;
 
 /// A worker's execution context, pointed at one warp while that warp runs.
 pub struct Cx<'g> {
@@ -33,7 +35,7 @@ pub struct Cx<'g> {
     pub sites: Vec<Range>,
     /// Bank conflicts of each site's last access.
     pub banks: Vec<Banks>,
-    /// Times each operation was executed.
+    /// Times each operation was executed, less those of the one before it: see [`Cx::ran`]. One more than operations.
     pub hits: Vec<u64>,
     /// Lanes that took no part in the counted operations.
     pub idle_lanes: u64,
@@ -47,6 +49,10 @@ pub struct Cx<'g> {
     pub wide: bool,
     /// Index of the warp in its block.
     pub warp: usize,
+    /// What is known of the block's shared memory, if that is checked.
+    pub checks: Option<Box<SharedChecks>>,
+    /// Warp instructions executed, those since the last look at the launch's budget.
+    pub executed: u64,
     /// Asynchronous copies of the running warp.
     pub copies: AsyncCopies,
     /// The running block's coordinates.
@@ -73,6 +79,8 @@ pub struct LaunchState<'g> {
     pub workspace: u64,
     /// When the launch began, the base of `%clock` and `%globaltimer`.
     pub started: std::time::Instant,
+    /// Warp operations that the launch may still execute; signed, since workers take away before they look.
+    pub budget: Option<&'g AtomicI64>,
     /// The module's source files.
     pub files: &'g [(u32, String)],
 }
@@ -90,10 +98,19 @@ impl<'g> Cx<'g> {
         x + nx * (y + ny * z)
     }
 
-    /// The index of the running operation.
-    pub fn pc_of(&self, op: &super::op::Op) -> usize {
+    /// The index of an operation of the running kernel.
+    #[inline(always)]
+    pub fn pc_of(&self, op: *const super::op::Op) -> usize {
         let base = self.launch.kernel.code.as_ptr() as usize;
-        (std::ptr::from_ref(op) as usize - base) / size_of::<super::op::Op>()
+        (op as usize - base) / size_of::<super::op::Op>()
+    }
+
+    /// Counts operations `first` to `end - 1` as executed once: a straight run costs two additions, however long it is.
+    #[inline(always)]
+    pub fn ran(&mut self, first: usize, end: usize) {
+        self.hits[first] = self.hits[first].wrapping_add(1);
+        self.hits[end] = self.hits[end].wrapping_sub(1);
+        self.executed += (end - first) as u64;
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Op {
     pub code: super::table::Code,
     /// Counts as an instruction; helper operations of a lowered instruction do not.
     pub counted: bool,
+    /// Moves that are not executed, since their value is constant, and are counted with this operation.
+    pub folded: u8,
 }
 
 /// Why a warp's running lanes stopped.

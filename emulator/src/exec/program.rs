@@ -117,7 +117,7 @@ impl Program {
         let addresses = program.place_variables(module).map_err(|m| vec![fail(m)])?;
         let mut errors = Vec::new();
         for function in module.functions.iter().filter(|f| f.entry && f.body.is_some()) {
-            match super::lower::kernel(module, function, &addresses) {
+            match super::lower::kernel(module, function, &addresses, memory.checks()) {
                 Ok(kernel) => program.kernels.push(kernel),
                 Err(found) => errors.extend(found),
             }
@@ -156,6 +156,8 @@ impl Program {
             let host = self.memory.host_ptr(*addr, bytes.len()).map_err(|e| e.to_string())?;
             // SAFETY: the allocation was made above with at least this size, and nobody else knows it yet.
             unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), host, bytes.len()) };
+            // What has no initial value is zero.
+            self.memory.mark_written(*addr, var.size);
         }
         Ok(addresses)
     }
@@ -178,6 +180,11 @@ impl Program {
     /// (device address, size in bytes) of the module variable `name`.
     pub fn global(&self, name: &str) -> Option<(u64, usize)> {
         self.globals.get(name).copied()
+    }
+
+    /// Is this the address of a module variable?
+    pub fn owns(&self, addr: u64) -> bool {
+        self.globals.values().any(|(base, _)| *base == addr)
     }
 
     /// `.file` numbers and paths.

@@ -8,7 +8,7 @@ use super::class::Class;
 use super::cx::Cx;
 use super::lane;
 use super::op::{Flow, Handler, Op};
-use super::ops::{access, atomic, barrier, compare, control, copy, host, matrix, shared, special, warp};
+use super::ops::{access, atomic, barrier, compare, control, copy, host, matrix, shared, special, warp, watch};
 use crate::num::half::{Bf16, F16, Half};
 use crate::num::{Rm, Rn, Rp, Rz, approx, bits, cvt, float, fp8, half, int, packed};
 
@@ -266,7 +266,7 @@ Integer {
     Cnot16 { (a: u16) -> u16 { u16::from(a == 0) } }
     Cnot32 { (a: u32) -> u32 { u32::from(a == 0) } }
     Cnot64 { (a: u64) -> u64 { u64::from(a == 0) } }
-    Lop3 { (a: u32, b: u32, c: u32; imm) -> u32 { bits::lop3(a, b, c, imm as u8) } }
+    Lop3 { raw special::logic3 }
     Shl16 { (a: u16, n: u32) -> u16 { bits::shl_b16(a, n) } }
     Shl32 { (a: u32, n: u32) -> u32 { bits::shl_b32(a, n) } }
     Shl64 { (a: u64, n: u32) -> u64 { bits::shl_b64(a, n) } }
@@ -281,6 +281,7 @@ Integer {
     ShfRClamp { (a: u32, b: u32, n: u32) -> u32 { bits::shf_r::<false>(a, b, n) } }
     ShfRWrap { (a: u32, b: u32, n: u32) -> u32 { bits::shf_r::<true>(a, b, n) } }
     Prmt { raw special::permute }
+    PrmtFixed { raw special::permute_fixed }
     PrmtMode { (a: u32, b: u32, c: u32; imm) -> u32 { bits::prmt(a, b, special::prmt_mode(imm).selector(c)) } }
     BfeU32 { (a: u32, b: u32, c: u32) -> u32 { bits::bfe_u32(a, b, c) } }
     BfeS32 { (a: i32, b: u32, c: u32) -> i32 { bits::bfe_s32(a, b, c) } }
@@ -660,5 +661,7 @@ Barrier {
     BarSync { raw barrier::block }
     WarpSync { raw warp::sync }
     Fence { raw control::nothing }
+    Watch { raw watch::access }
+    WatchMeet { raw watch::meet }
 }
 }

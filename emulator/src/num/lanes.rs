@@ -1,42 +1,63 @@
 //! Whole-register forms of what a loop over lanes would make slow: packed half arithmetic and byte permutation.
 //!
 //! Results have the same bits as the scalar functions of [`packed`] and [`bits`], which serve hosts without AVX2.
-//! One fused multiply-add carries all packed arithmetic: `a + b` is `a * 1 + b`, `a * b` is `a * b + -0`.
+//! Sums, differences and products of `f16` are taken in `f32`, where a product is exact and a sum's second rounding
+//! harmless; for `bf16` a fused multiply-add carries them: `a + b` is `a * 1 + b`, `a * b` is `a * b + -0`.
 
 use super::half::{Bf16, F16};
 use super::{Lanes, bits, packed};
 
 /// `fma.rn.f16x2`.
 #[inline(always)]
-pub fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
+pub fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
     #[cfg(target_arch = "x86_64")]
     if able() {
         // SAFETY: the features were just seen.
         unsafe {
-            if !x86::fma_f16x2_exact(a, b, c, d) && !x86::fma_f16x2(a, b, c, d) {
-                x86::fma_f16x2_odd(a, b, c, d);
+            // Part by part, so that the parts become part of the caller.
+            let parts = [0, 1, 2, 3].map(|i| x86::fma_f16x2_exact(a, b, c, i));
+            if x86::nothing_left(parts.map(|(_, left)| left)) {
+                return x86::lanes(parts.map(|(part, _)| part));
             }
+            return x86::fma_f16x2_rounded(a, b, c);
         }
-        return;
     }
-    *d = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>));
+    each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>))
 }
+
+macro_rules! binary_f16x2 {
+    ($name:ident, $scalar:ident) => {
+        /// The operation in `.rn`, on packed pairs of `f16`.
+        #[inline(always)]
+        pub fn $name(a: &Lanes, b: &Lanes) -> Lanes {
+            #[cfg(target_arch = "x86_64")]
+            if able() {
+                // SAFETY: the features were just seen.
+                return unsafe { x86::$name(a, b) };
+            }
+            std::array::from_fn(|l| packed::map2(a[l], b[l], packed::$scalar::<F16, false, false>))
+        }
+    };
+}
+binary_f16x2!(add_f16x2, add);
+binary_f16x2!(sub_f16x2, sub);
+binary_f16x2!(mul_f16x2, mul);
 
 /// `fma.rn.bf16x2`.
 #[inline(always)]
-pub fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
+pub fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
     #[cfg(target_arch = "x86_64")]
     if able() {
         // SAFETY: the features were just seen.
-        if unsafe { x86::fma_bf16x2(a, b, c, d) } {
-            return;
+        if let Some(d) = unsafe { x86::fma_bf16x2(a, b, c) } {
+            return d;
         }
     }
-    *d = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<Bf16, false, false, false>));
+    each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<Bf16, false, false, false>))
 }
 
 /// `prmt.b32` in index mode.
-#[inline]
+#[inline(always)]
 pub fn prmt(a: &Lanes, b: &Lanes, selector: &Lanes) -> Lanes {
     #[cfg(target_arch = "x86_64")]
     if able() {
@@ -44,6 +65,20 @@ pub fn prmt(a: &Lanes, b: &Lanes, selector: &Lanes) -> Lanes {
         return unsafe { x86::prmt(a, b, selector) };
     }
     each(a, b, selector, bits::prmt)
+}
+
+/// Bytes of `a` and `b`: byte `i` of a word of the result is that which byte `i` of `from_a` or `from_b` names, the other
+/// one being 0x80.
+#[inline(always)]
+pub fn shuffle_bytes(a: &Lanes, from_a: u32, b: &Lanes, from_b: u32) -> Lanes {
+    #[cfg(target_arch = "x86_64")]
+    if able() {
+        // SAFETY: the features were just seen.
+        return unsafe { x86::shuffle_bytes(a, from_a, b, from_b) };
+    }
+    let byte = |x: u32, from: u8| if from < 4 { x.to_le_bytes()[usize::from(from)] } else { 0 };
+    let (from_a, from_b) = (from_a.to_le_bytes(), from_b.to_le_bytes());
+    std::array::from_fn(|l| u32::from_le_bytes(std::array::from_fn(|i| byte(a[l], from_a[i]) | byte(b[l], from_b[i]))))
 }
 
 fn each(a: &Lanes, b: &Lanes, c: &Lanes, f: impl Fn(u32, u32, u32) -> u32) -> Lanes {
@@ -70,12 +105,62 @@ mod x86 {
         unsafe { _mm256_loadu_si256(register.as_ptr().add(8 * i).cast()) }
     }
 
+    /// A register in four vectors.
+    type Vectors = [__m256i; 4];
+
+    #[inline(always)]
+    pub(super) fn lanes(x: Vectors) -> Lanes {
+        // SAFETY: both are 128 bytes without padding, of which every pattern is valid.
+        unsafe { std::mem::transmute(x) }
+    }
+
+    /// Two halves of a vector, joined in a register: a compiler that stored them one by one would make the next
+    /// operation, which loads the whole, wait until they have left the store buffer.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn store(register: &mut Lanes, i: usize, x: __m256i) {
-        debug_assert!(i < 4);
-        // SAFETY: `i` is below 4 in all calls here, so 32 bytes are writable; the store does not ask for alignment.
-        unsafe { _mm256_storeu_si256(register.as_mut_ptr().add(8 * i).cast(), x) }
+    fn join(low: __m128i, high: __m128i) -> __m256i {
+        let mut x = _mm256_set_m128i(high, low);
+        // SAFETY: no instruction at all.
+        unsafe { std::arch::asm!("/* {x} */", x = inout(ymm_reg) x, options(pure, nomem, nostack, preserves_flags)) };
+        x
+    }
+
+    /// `f` of both elements of every word, in `f32`, then rounded to `f16`; any NaN canonical.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    fn binary_f16(a: &Lanes, b: &Lanes, f: impl Fn(__m256, __m256) -> __m256) -> Lanes {
+        let mut d = [_mm256_setzero_si256(); 4];
+        for i in 0..4 {
+            let (x, y) = (load(a, i), load(b, i));
+            let half = |x: __m128i, y: __m128i| {
+                _mm256_cvtps_ph(f(_mm256_cvtph_ps(x), _mm256_cvtph_ps(y)), _MM_FROUND_TO_NEAREST_INT)
+            };
+            let low = half(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y));
+            let high = half(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1));
+            let z = join(low, high);
+            let magnitude = _mm256_and_si256(z, _mm256_set1_epi16(0x7fff));
+            let nan = _mm256_cmpgt_epi16(magnitude, _mm256_set1_epi16(0x7c00));
+            d[i] = _mm256_blendv_epi8(z, _mm256_srli_epi16(nan, 1), nan);
+        }
+        lanes(d)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    pub(super) fn add_f16x2(a: &Lanes, b: &Lanes) -> Lanes {
+        binary_f16(a, b, |x, y| _mm256_add_ps(x, y))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    pub(super) fn sub_f16x2(a: &Lanes, b: &Lanes) -> Lanes {
+        binary_f16(a, b, |x, y| _mm256_sub_ps(x, y))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    pub(super) fn mul_f16x2(a: &Lanes, b: &Lanes) -> Lanes {
+        binary_f16(a, b, |x, y| _mm256_mul_ps(x, y))
     }
 
     /// `product + c` rounded to odd, any NaN canonical; `product` is exact.
@@ -104,37 +189,49 @@ mod x86 {
         _mm256_cvtps_ph(sum_odd(product, _mm256_cvtph_ps(c)), _MM_FROUND_TO_NEAREST_INT)
     }
 
-    /// Through `f32` where that is exact before the one rounding to `f16`, as it is for codes of a few bits times a scale:
-    /// the product always is, and the sum if nothing is left over. False if something is, or a value is not finite.
+    /// Lanes `8 * i` to `8 * i + 7` through `f32`, which is right where that is exact before the one rounding to `f16`, as
+    /// it is for codes of a few bits times a scale: the product always is, and the sum if nothing is left over. The
+    /// second result is what is left, 0 or -0 if the first is right; NaN of anything not finite.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn fma_f16x2_exact(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) -> bool {
+    pub(super) fn fma_f16x2_exact(a: &Lanes, b: &Lanes, c: &Lanes, i: usize) -> (__m256i, __m256) {
         let mut left = _mm256_setzero_ps();
-        for i in 0..4 {
-            let (x, y, z) = (load(a, i), load(b, i), load(c, i));
-            let mut half = |x: __m128i, y: __m128i, z: __m128i| {
-                let (product, z) = (_mm256_mul_ps(_mm256_cvtph_ps(x), _mm256_cvtph_ps(y)), _mm256_cvtph_ps(z));
-                let sum = _mm256_add_ps(product, z);
-                let z_part = _mm256_sub_ps(sum, product);
-                let product_part = _mm256_sub_ps(sum, z_part);
-                let rest = _mm256_add_ps(_mm256_sub_ps(product, product_part), _mm256_sub_ps(z, z_part));
-                left = _mm256_or_ps(left, rest);
-                _mm256_cvtps_ph(sum, _MM_FROUND_TO_NEAREST_INT)
-            };
-            let low = half(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y), _mm256_castsi256_si128(z));
-            let high =
-                half(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1), _mm256_extracti128_si256(z, 1));
-            store(d, i, _mm256_set_m128i(high, low));
-        }
-        // The rest may be -0; of anything not finite it is NaN.
-        let nothing = _mm256_cmp_ps(left, _mm256_setzero_ps(), _CMP_EQ_OQ);
-        _mm256_movemask_ps(nothing) == 0xff
+        let (x, y, z) = (load(a, i), load(b, i), load(c, i));
+        let mut half = |x: __m128i, y: __m128i, z: __m128i| {
+            let (product, z) = (_mm256_mul_ps(_mm256_cvtph_ps(x), _mm256_cvtph_ps(y)), _mm256_cvtph_ps(z));
+            let sum = _mm256_add_ps(product, z);
+            let z_part = _mm256_sub_ps(sum, product);
+            let product_part = _mm256_sub_ps(sum, z_part);
+            let rest = _mm256_add_ps(_mm256_sub_ps(product, product_part), _mm256_sub_ps(z, z_part));
+            left = _mm256_or_ps(left, rest);
+            _mm256_cvtps_ph(sum, _MM_FROUND_TO_NEAREST_INT)
+        };
+        let low = half(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y), _mm256_castsi256_si128(z));
+        let high = half(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1), _mm256_extracti128_si256(z, 1));
+        (join(low, high), left)
+    }
+
+    /// Are all elements 0 or -0?
+    #[inline]
+    #[target_feature(enable = "avx")]
+    pub(super) fn nothing_left(left: [__m256; 4]) -> bool {
+        let all = _mm256_or_ps(_mm256_or_ps(left[0], left[1]), _mm256_or_ps(left[2], left[3]));
+        _mm256_movemask_ps(_mm256_cmp_ps(all, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 0xff
+    }
+
+    /// Of any operands.
+    #[inline(never)]
+    #[target_feature(enable = "avx2,f16c,fma")]
+    pub(super) fn fma_f16x2_rounded(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+        fma_f16x2_twice(a, b, c).unwrap_or_else(|| fma_f16x2_odd(a, b, c))
     }
 
     /// Through `f32` with two roundings, which give the same as one unless the first lands halfway between two `f16`.
-    /// False if one may have, if a result is subnormal in `f16`, where other bits decide, or not finite.
+    /// `None` if one may have, if a result is subnormal in `f16`, where other bits decide, or not finite.
+    #[inline]
     #[target_feature(enable = "avx2,f16c,fma")]
-    pub(super) fn fma_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) -> bool {
+    fn fma_f16x2_twice(a: &Lanes, b: &Lanes, c: &Lanes) -> Option<Lanes> {
+        let mut d = [_mm256_setzero_si256(); 4];
         let mut doubtful = _mm256_setzero_si256();
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
@@ -146,12 +243,12 @@ mod x86 {
                 wide(_mm256_extracti128_si256(x, 1), _mm256_extracti128_si256(y, 1), _mm256_extracti128_si256(z, 1));
             doubtful = _mm256_or_si256(doubtful, _mm256_or_si256(doubts(low), doubts(high)));
             let round = |x: __m256| _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
-            store(d, i, _mm256_set_m128i(round(high), round(low)));
+            d[i] = join(round(low), round(high));
         }
-        _mm256_testz_si256(doubtful, doubtful) == 1
+        (_mm256_testz_si256(doubtful, doubtful) == 1).then(|| lanes(d))
     }
 
-    /// Ones where [`fma_f16x2`] cannot be sure: neither zero nor within [2^-14, 2^16), or halfway.
+    /// Ones where [`fma_f16x2_twice`] cannot be sure: neither zero nor within [2^-14, 2^16), or halfway.
     #[inline]
     #[target_feature(enable = "avx2")]
     fn doubts(x: __m256) -> __m256i {
@@ -165,9 +262,11 @@ mod x86 {
         _mm256_or_si256(_mm256_or_si256(small, large), halfway)
     }
 
-    /// As [`fma_f16x2`], of any operands.
+    /// As [`fma_f16x2_twice`], of any operands.
+    #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn fma_f16x2_odd(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
+    fn fma_f16x2_odd(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+        let mut d = [_mm256_setzero_si256(); 4];
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
             let low = fused_f16(_mm256_castsi256_si128(x), _mm256_castsi256_si128(y), _mm256_castsi256_si128(z));
@@ -176,13 +275,16 @@ mod x86 {
                 _mm256_extracti128_si256(y, 1),
                 _mm256_extracti128_si256(z, 1),
             );
-            store(d, i, _mm256_set_m128i(high, low));
+            d[i] = join(low, high);
         }
+        lanes(d)
     }
 
-    /// False if a product leaves the range where it is exact in `f32`.
+    /// `None` if a product leaves the range where it is exact in `f32`.
+    #[inline]
     #[target_feature(enable = "avx2")]
-    pub(super) fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) -> bool {
+    pub(super) fn fma_bf16x2(a: &Lanes, b: &Lanes, c: &Lanes) -> Option<Lanes> {
+        let mut d = [_mm256_setzero_si256(); 4];
         let mut inexact = _mm256_setzero_ps();
         for i in 0..4 {
             let (x, y, z) = (load(a, i), load(b, i), load(c, i));
@@ -192,9 +294,9 @@ mod x86 {
             let (x, y, z) = (_mm256_and_si256(x, upper), _mm256_and_si256(y, upper), _mm256_and_si256(z, upper));
             let (high, bad) = fused_bf16(x, y, z);
             inexact = _mm256_or_ps(inexact, bad);
-            store(d, i, _mm256_or_si256(_mm256_srli_epi32(low, 16), _mm256_and_si256(high, upper)));
+            d[i] = _mm256_or_si256(_mm256_srli_epi32(low, 16), _mm256_and_si256(high, upper));
         }
-        _mm256_movemask_ps(inexact) == 0
+        (_mm256_movemask_ps(inexact) == 0).then(|| lanes(d))
     }
 
     /// Results in the upper halves of the words, and a mask of the products that are not known to be exact.
@@ -218,9 +320,25 @@ mod x86 {
         (_mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fff_0000), nan), inexact)
     }
 
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub(super) fn shuffle_bytes(a: &Lanes, from_a: u32, b: &Lanes, from_b: u32) -> Lanes {
+        let mut d = [_mm256_setzero_si256(); 4];
+        // The first byte of each word of 16 bytes; 0x80 stays above 0x7f, which gives zero.
+        let word = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
+        let from_a = _mm256_or_si256(_mm256_set1_epi32(from_a as i32), word);
+        let from_b = _mm256_or_si256(_mm256_set1_epi32(from_b as i32), word);
+        for i in 0..4 {
+            let (x, y) = (_mm256_shuffle_epi8(load(a, i), from_a), _mm256_shuffle_epi8(load(b, i), from_b));
+            d[i] = _mm256_or_si256(x, y);
+        }
+        lanes(d)
+    }
+
+    #[inline]
     #[target_feature(enable = "avx2")]
     pub(super) fn prmt(a: &Lanes, b: &Lanes, selector: &Lanes) -> Lanes {
-        let mut d = [0; 32];
+        let mut d = [_mm256_setzero_si256(); 4];
         let word = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12));
         for i in 0..4 {
             // One selector nibble to each byte.
@@ -232,9 +350,9 @@ mod x86 {
             // Bits 2 and 3 of the nibble, moved to the top bit of the byte.
             let byte = _mm256_blendv_epi8(x, y, _mm256_slli_epi16(s, 5));
             let sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), byte);
-            store(&mut d, i, _mm256_blendv_epi8(byte, sign, _mm256_slli_epi16(s, 4)));
+            d[i] = _mm256_blendv_epi8(byte, sign, _mm256_slli_epi16(s, 4));
         }
-        d
+        lanes(d)
     }
 }
 
@@ -251,9 +369,7 @@ mod tests {
 
     fn check_f16x2(a: &Lanes, b: &Lanes, c: &Lanes, seed: u64) {
         let want = each(a, b, c, |a, b, c| packed::map3(a, b, c, packed::fma::<F16, false, false, false>));
-        let mut got = [0; 32];
-        fma_f16x2(a, b, c, &mut got);
-        assert_eq!(got, want, "f16x2, seed {seed}");
+        assert_eq!(fma_f16x2(a, b, c), want, "f16x2, seed {seed}");
     }
 
     #[test]
@@ -279,12 +395,23 @@ mod tests {
         }
     }
 
+    type Whole = fn(&Lanes, &Lanes) -> Lanes;
+    const BINARY: [(&str, Whole, fn(u16, u16) -> u16); 3] = [
+        ("add.f16x2", add_f16x2, packed::add::<F16, false, false>),
+        ("sub.f16x2", sub_f16x2, packed::sub::<F16, false, false>),
+        ("mul.f16x2", mul_f16x2, packed::mul::<F16, false, false>),
+    ];
+
     #[test]
     fn vector_forms_give_the_bits_of_the_scalar_ones() {
         for start in 0..5000u64 {
             let mut seed = start;
             let (mut a, mut b, mut c) = (random(&mut seed), random(&mut seed), random(&mut seed));
             assert_eq!(prmt(&a, &b, &c), each(&a, &b, &c, bits::prmt), "prmt, seed {start}");
+            for (name, whole, scalar) in BINARY {
+                let want: Lanes = std::array::from_fn(|l| packed::map2(a[l], b[l], scalar));
+                assert_eq!(whole(&a, &b), want, "{name}, seed {start}");
+            }
             check_f16x2(&a, &b, &c, start);
             if start % 2 == 0 {
                 // Near 1.0, where the short way is taken; the last bits make ties.
@@ -293,9 +420,7 @@ mod tests {
                 }
             }
             let want = each(&a, &b, &c, |a, b, c| packed::map3(a, b, c, packed::fma::<Bf16, false, false, false>));
-            let mut got = [0; 32];
-            fma_bf16x2(&a, &b, &c, &mut got);
-            assert_eq!(got, want, "bf16x2, seed {start}");
+            assert_eq!(fma_bf16x2(&a, &b, &c), want, "bf16x2, seed {start}");
         }
     }
 }

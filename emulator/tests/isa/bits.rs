@@ -156,6 +156,23 @@ fn permutations(all: &mut Vec<Case>) {
         };
         (0..4).map(|i| pick(i) << (8 * i)).sum()
     }));
+    // Constant selectors, with and without a sign, as numbers and as registers that only ever hold one.
+    for selector in [0x3210u64, 0x7654, 0x0123, 0x4140, 0x6275, 0x1010, 0x5555, 0x00c4_2531, 0x8421, 0xfa50] {
+        let model = move |x: &[u64]| {
+            let byte = |i: u64| bytes(x)[(selector >> (4 * i) & 7) as usize];
+            let pick = |i: u64| if bit(selector, 4 * i + 3) == 1 { 255 * (byte(i) >> 7) } else { byte(i) };
+            vec![Want::Bits((0..4).map(|i| pick(i) << (8 * i)).sum())]
+        };
+        let name = format!("prmt.b32 {selector:#x}");
+        let line = format!("prmt.b32 {{d0}}, {{a0}}, {{a1}}, {selector:#x};");
+        all.push(lines(&name, &[&line], &[Reg::B32], &[I32; 2], model));
+        let moved = [
+            "{ .reg .b32 selector;",
+            &format!("mov.u32 selector, {selector:#x};"),
+            "prmt.b32 {d0}, {a0}, {a1}, selector; }",
+        ];
+        all.push(lines(&format!("{name}, moved"), &moved, &[Reg::B32], &[I32; 2], model));
+    }
     // Byte indexes of the result, most significant first, for the four values of the selector.
     let tables: [(&str, [[usize; 4]; 4]); 6] = [
         ("f4e", [[3, 2, 1, 0], [4, 3, 2, 1], [5, 4, 3, 2], [6, 5, 4, 3]]),

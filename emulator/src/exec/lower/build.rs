@@ -70,6 +70,8 @@ pub struct VOp {
     pub pos: Pos,
     /// Counted as an instruction?
     pub counted: bool,
+    /// Moves that were removed and are counted with it.
+    pub folded: u8,
     /// Whether control never reaches the next operation.
     pub ends: bool,
 }
@@ -90,6 +92,7 @@ impl VOp {
             site: false,
             pos,
             counted: true,
+            folded: 0,
             ends: false,
         }
     }

@@ -207,7 +207,7 @@ fn load_params(l: &mut Lower<'_, '_>, ty: Type, targets: &[Operand], from: &Oper
 
 /// `st`.
 pub fn store(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
-    let (place, _) = qualifiers(l, p, arg(args, 0)?);
+    let (place, strong) = qualifiers(l, p, arg(args, 0)?);
     let count = vector(p)?;
     let ty = p.ty()?;
     let column = match ty.bytes() {
@@ -227,7 +227,7 @@ pub fn store(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
         return Err(format!("{} sources for {count} elements", s.len() - 1));
     }
     let op = l.op(code, &[], &s);
-    (op.imm, op.site) = (offset, true);
+    (op.imm, op.site, op.raw_target) = (offset, true, u32::from(strong));
     Ok(())
 }
 

@@ -12,20 +12,28 @@ mod function;
 mod memory;
 mod parts;
 mod place;
+mod simplify;
 mod tensor;
 mod warp;
+mod watch;
 
 use super::program::{Kernel, Value};
 use super::{KernelInfo, LoadError};
+use crate::check::Checks;
 use crate::ptx::ast::{Function, Module, Operand, Space, Stmt, Sym};
 use build::{Body, Builder, Frame, Kind};
 use std::collections::HashMap;
 
-/// Lowers one kernel. `addresses`: device addresses of the module's variables.
+/// Lowers one kernel. `addresses`: device addresses of the module's variables. `checks`: what is to be looked at.
 ///
 /// # Errors
 /// Every instruction that cannot be executed.
-pub fn kernel(module: &Module, entry: &Function, addresses: &[Option<u64>]) -> Result<Kernel, Vec<LoadError>> {
+pub fn kernel(
+    module: &Module,
+    entry: &Function,
+    addresses: &[Option<u64>],
+    checks: Checks,
+) -> Result<Kernel, Vec<LoadError>> {
     let mut b = Builder {
         module,
         addresses,
@@ -53,9 +61,13 @@ pub fn kernel(module: &Module, entry: &Function, addresses: &[Option<u64>]) -> R
     for &f in &order {
         make_frame(&mut b, f);
     }
-    let bodies: Vec<Body> = order.iter().map(|&f| function::lower(&mut b, f)).collect();
+    let mut bodies: Vec<Body> = order.iter().map(|&f| function::lower(&mut b, f)).collect();
     if !b.errors.is_empty() {
         return Err(b.errors);
+    }
+    bodies.iter_mut().for_each(|body| simplify::simplify(&b, body));
+    if checks.accesses() {
+        bodies.iter_mut().for_each(watch::watch);
     }
     let mut info = describe(entry);
     info.static_shared = b.shared;

@@ -300,6 +300,7 @@ impl<'b> Encoder<'b> {
                 site: kernel.sites.saturating_sub(1) as u32,
                 code: op.code,
                 counted: op.counted,
+                folded: op.folded,
             });
         }
     }

@@ -157,7 +157,7 @@ pub unsafe fn run<S: Space, T: Word>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flo
             cx.count.global_atomics += u64::from(mask.count_ones());
         } else {
             cx.count.shared_accesses += 1;
-            cx.count.shared_wavefronts += access::wavefronts(cx, op, mask, size, &at);
+            cx.count.shared_wavefronts += access::cost::<S>(cx, op, mask, size, access::Pattern::Scattered, &at);
         }
         if changed {
             cx.progress += 1;

@@ -4,6 +4,7 @@
 //! Invariant: the pointers were checked when the copy began; neither device memory nor a running block's shared memory
 //! is ever unmapped.
 use super::access::{self, Global, Pattern, Shared};
+use super::watch;
 use crate::exec::cx::{Cx, lanes};
 use crate::exec::lane::LANES;
 use crate::exec::op::{Flow, Op};
@@ -37,10 +38,11 @@ struct Copy {
 }
 
 impl Copy {
-    /// Completes the copies of `mask`.
-    fn complete(&mut self, mask: u32) {
+    /// Completes the copies of `mask`; tells `done` of each: lane, destination, size.
+    fn complete(&mut self, mask: u32, done: &mut impl FnMut(usize, usize, usize)) {
         for l in lanes(self.lanes & mask) {
             let (size, read) = (self.size as usize, self.read[l] as usize);
+            done(l, self.dst[l], size);
             let mut bytes = [0u8; 16];
             // SAFETY: both ranges were checked when the copy began. Other workers may write the source: volatile.
             unsafe {
@@ -74,7 +76,7 @@ impl AsyncCopies {
     }
 
     /// The lanes of `mask` wait until at most `keep` of their newest groups are pending.
-    fn wait(&mut self, mask: u32, keep: usize) {
+    fn wait(&mut self, mask: u32, keep: usize, mut done: impl FnMut(usize, usize, usize)) {
         let mut newer = [0usize; LANES];
         let mut complete: Vec<u32> = Vec::with_capacity(self.groups.len());
         for group in self.groups.iter().rev() {
@@ -87,7 +89,7 @@ impl AsyncCopies {
         }
         for (group, due) in self.groups.iter_mut().zip(complete.into_iter().rev()) {
             group.lanes &= !due;
-            group.copies.iter_mut().for_each(|c| c.complete(due));
+            group.copies.iter_mut().for_each(|c| c.complete(due, &mut done));
         }
         self.groups.retain(|g| g.lanes != 0);
     }
@@ -123,7 +125,8 @@ pub unsafe fn start(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
             let Some(pattern) = access::locate::<Global>(cx, op, place, reading, size, &mut src) else {
                 return Flow::Stop;
             };
-            access::count::<Global>(cx, op, reading, size, pattern, &src, false);
+            let sectors = access::cost::<Global>(cx, op, reading, size, pattern, &src);
+            access::count::<Global>(cx, reading, size, sectors, false);
             spread(pattern, size, &mut src);
         }
         cx.copies.open.push(Copy { lanes: mask, dst, src, read, size: size as u8 });
@@ -157,6 +160,13 @@ pub unsafe fn wait(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     if op.imm < 0 {
         cx.copies.commit(mask);
     }
-    cx.copies.wait(mask, op.imm.max(0) as usize);
-    Flow::Next
+    let keep = op.imm.max(0) as usize;
+    if cx.checks.is_none() {
+        cx.copies.wait(mask, keep, |_, _, _| {});
+        return Flow::Next;
+    }
+    let (mut copies, mut written) = (std::mem::take(&mut cx.copies), Vec::new());
+    copies.wait(mask, keep, |lane, to, size| written.push((lane, to, size)));
+    cx.copies = copies;
+    watch::completed(cx, op, &written)
 }

@@ -10,3 +10,4 @@ pub mod matrix;
 pub mod shared;
 pub mod special;
 pub mod warp;
+pub mod watch;

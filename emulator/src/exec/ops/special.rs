@@ -1,6 +1,6 @@
 //! Lane functions and handlers of single instructions that need more than an expression.
 use crate::exec::cx::Cx;
-use crate::exec::lane::{LANES, Lane};
+use crate::exec::lane::{LANES, Lane, Ternary, ternary};
 use crate::exec::op::{Flow, Op};
 use crate::exec::ops::access::WINDOW;
 use crate::num::fp8::{self, Fp8};
@@ -56,21 +56,50 @@ pub fn hfma<H: Half>(a: u16, b: u16, c: u16, imm: i64) -> u16 {
 
 /// A half format with whole-register arithmetic.
 pub trait Packed: Half {
+    /// Two ones.
+    const ONES: u32 = (Self::ONE as u32) << 16 | Self::ONE as u32;
     /// `fma.rn` of packed pairs.
-    fn fma(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes);
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes;
+    /// `add.rn` of packed pairs.
+    #[inline(always)]
+    fn sum(a: &Lanes, b: &Lanes) -> Lanes {
+        Self::fma(a, &[Self::ONES; LANES], b)
+    }
+    /// `sub.rn` of packed pairs.
+    #[inline(always)]
+    fn difference(a: &Lanes, b: &Lanes) -> Lanes {
+        Self::fma(b, &[Self::ONES ^ 0x8000_8000; LANES], a)
+    }
+    /// `mul.rn` of packed pairs.
+    #[inline(always)]
+    fn products(a: &Lanes, b: &Lanes) -> Lanes {
+        Self::fma(a, b, &[0x8000_8000; LANES])
+    }
 }
 
 impl Packed for F16 {
     #[inline(always)]
-    fn fma(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
-        lanes_of::fma_f16x2(a, b, c, d);
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+        lanes_of::fma_f16x2(a, b, c)
+    }
+    #[inline(always)]
+    fn sum(a: &Lanes, b: &Lanes) -> Lanes {
+        lanes_of::add_f16x2(a, b)
+    }
+    #[inline(always)]
+    fn difference(a: &Lanes, b: &Lanes) -> Lanes {
+        lanes_of::sub_f16x2(a, b)
+    }
+    #[inline(always)]
+    fn products(a: &Lanes, b: &Lanes) -> Lanes {
+        lanes_of::mul_f16x2(a, b)
     }
 }
 
 impl Packed for Bf16 {
     #[inline(always)]
-    fn fma(a: &Lanes, b: &Lanes, c: &Lanes, d: &mut Lanes) {
-        lanes_of::fma_bf16x2(a, b, c, d);
+    fn fma(a: &Lanes, b: &Lanes, c: &Lanes) -> Lanes {
+        lanes_of::fma_bf16x2(a, b, c)
     }
 }
 
@@ -83,18 +112,17 @@ pub unsafe fn packed_fma<H: Packed>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow
     // SAFETY: 32-bit registers by lowering.
     unsafe {
         let (a, b, c) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b), &*cx.reg::<u32>(op.c));
-        let mut out = [0; LANES];
-        match op.imm {
-            0 => H::fma(a, b, c, &mut out),
-            imm => out = std::array::from_fn(|l| packed::map3(a[l], b[l], c[l], |a, b, c| hfma::<H>(a, b, c, imm))),
-        }
+        let out = match op.imm {
+            0 => H::fma(a, b, c),
+            imm => std::array::from_fn(|l| packed::map3(a[l], b[l], c[l], |a, b, c| hfma::<H>(a, b, c, imm))),
+        };
         cx.set(op.d, mask, &out);
     }
     Flow::Next
 }
 
 macro_rules! packed_binary {
-    ($name:ident, $scalar:ident, |$a:ident, $b:ident, $one:ident, $out:ident| $fma:expr) => {
+    ($name:ident, $scalar:ident, $whole:ident) => {
         /// The operation on packed pairs, with the immediate's `.ftz` and `.sat`.
         ///
         /// # Safety
@@ -103,25 +131,20 @@ macro_rules! packed_binary {
         pub unsafe fn $name<H: Packed>(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
             // SAFETY: 32-bit registers by lowering.
             unsafe {
-                let ($a, $b) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b));
-                let $one = &[u32::from(H::ONE) << 16 | u32::from(H::ONE); LANES];
-                let mut out = [0; LANES];
-                match op.imm {
-                    0 => {
-                        let $out = &mut out;
-                        $fma
-                    }
-                    imm => out = std::array::from_fn(|l| packed::map2($a[l], $b[l], |a, b| $scalar::<H>(a, b, imm))),
-                }
+                let (a, b) = (&*cx.reg::<u32>(op.a), &*cx.reg::<u32>(op.b));
+                let out = match op.imm {
+                    0 => H::$whole(a, b),
+                    imm => std::array::from_fn(|l| packed::map2(a[l], b[l], |a, b| $scalar::<H>(a, b, imm))),
+                };
                 cx.set(op.d, mask, &out);
             }
             Flow::Next
         }
     };
 }
-packed_binary!(packed_add, hadd, |a, b, one, out| H::fma(a, one, b, out));
-packed_binary!(packed_sub, hsub, |a, b, one, out| H::fma(b, &one.map(|x| x ^ 0x8000_8000), a, out));
-packed_binary!(packed_mul, hmul, |a, b, _one, out| H::fma(a, b, &[0x8000_8000; LANES], out));
+packed_binary!(packed_add, hadd, sum);
+packed_binary!(packed_sub, hsub, difference);
+packed_binary!(packed_mul, hmul, products);
 
 /// `prmt` in index mode.
 ///
@@ -135,6 +158,62 @@ pub unsafe fn permute(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
         cx.set(op.d, mask, &out);
     }
     Flow::Next
+}
+
+/// The immediate of [`permute_fixed`] for a selector without sign replication: for each byte of the result, where it
+/// comes from in `a` in the lower word and in `b` in the upper one, 0x80 where it comes from the other.
+pub fn byte_indices(selector: u32) -> i64 {
+    let (mut from_a, mut from_b) = (0u64, 0u64);
+    for i in 0..4 {
+        let nibble = u64::from(selector >> (4 * i) & 7);
+        let (a, b) = if nibble < 4 { (nibble, 0x80) } else { (0x80, nibble - 4) };
+        from_a |= a << (8 * i);
+        from_b |= b << (8 * i);
+    }
+    (from_a | from_b << 32) as i64
+}
+
+/// `prmt` by a constant selector, given as [`byte_indices`].
+///
+/// # Safety
+/// As [`crate::exec::op::Handler`].
+#[inline(always)]
+pub unsafe fn permute_fixed(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+    // SAFETY: 32-bit registers by lowering.
+    unsafe {
+        let (from_a, from_b) = (op.imm as u32, (op.imm as u64 >> 32) as u32);
+        let out = lanes_of::shuffle_bytes(&*cx.reg::<u32>(op.a), from_a, &*cx.reg::<u32>(op.b), from_b);
+        cx.set(op.d, mask, &out);
+    }
+    Flow::Next
+}
+
+/// `lop3`: the immediate is the table.
+///
+/// # Safety
+/// As [`crate::exec::op::Handler`].
+#[inline(always)]
+pub unsafe fn logic3(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+    struct Table(u8);
+    impl Ternary for Table {
+        type A = u32;
+        type B = u32;
+        type C = u32;
+        type D = u32;
+        #[inline(always)]
+        fn f(&self, a: u32, b: u32, c: u32) -> u32 {
+            bits::lop3(a, b, c, self.0)
+        }
+    }
+    // SAFETY: passed on. The usual tables as constants, which leave an instruction or two of the eight terms.
+    unsafe {
+        match op.imm as u8 {
+            0xea => ternary(cx, op, mask, Table(0xea)),
+            0xf8 => ternary(cx, op, mask, Table(0xf8)),
+            0x96 => ternary(cx, op, mask, Table(0x96)),
+            table => ternary(cx, op, mask, Table(table)),
+        }
+    }
 }
 
 macro_rules! half_min_max {

@@ -2,11 +2,13 @@
 //! pause of its warps, so that blocks that wait for each other all get on.
 use super::report;
 use super::warp::{Pause, Warp};
+use crate::check::shared::SharedChecks;
 use crate::exec::cx::{Cx, LaunchState};
 use crate::exec::fault::Fault;
 use crate::exec::lane::LANES;
 use crate::exec::ops::barrier::mode;
 use crate::exec::program::{Kernel, Value};
+use std::sync::atomic::Ordering;
 
 /// Barriers of a block: 16 of its own, and one that `barrier.cluster` uses.
 const BARRIERS: usize = 17;
@@ -58,6 +60,8 @@ pub struct Block {
     local: Bytes,
     /// Warps that have not ended.
     alive: usize,
+    /// What is known of shared memory, if that is checked.
+    checks: Option<Box<SharedChecks>>,
 }
 
 /// How a block's turn ended.
@@ -77,6 +81,7 @@ impl Block {
         let threads: u32 = launch.block.iter().product();
         let warps = threads.div_ceil(LANES as u32) as usize;
         let shared_len = kernel.shared_bytes(launch.dynamic_shared);
+        let checks = launch.gpu.memory().checks();
         let mut block = Block {
             ctaid: [0; 3],
             warps: (0..warps).map(|_| Warp::default()).collect(),
@@ -86,6 +91,7 @@ impl Block {
             shared_len,
             local: Bytes::new(warps * LANES * kernel.info.local_bytes as usize),
             alive: 0,
+            checks: checks.accesses().then(|| Box::new(SharedChecks::new(checks, shared_len, warps, BARRIERS))),
         };
         for w in 0..warps {
             block.fill_constants(kernel, launch.params, w);
@@ -125,6 +131,9 @@ impl Block {
         self.ctaid = ctaid;
         self.barriers = [Barrier::default(); BARRIERS];
         self.alive = self.warps.len();
+        if let Some(checks) = &mut self.checks {
+            checks.start(self.warps.len());
+        }
         let threads: u32 = launch.block.iter().product();
         for (w, warp) in self.warps.iter_mut().enumerate() {
             let living = (threads - w as u32 * 32).min(32);
@@ -139,6 +148,13 @@ impl Block {
 
     /// Runs until all threads have ended, or all that can run let others run.
     pub fn run(&mut self, cx: &mut Cx<'_>) -> Turn {
+        std::mem::swap(&mut cx.checks, &mut self.checks);
+        let turn = self.run_warps(cx);
+        std::mem::swap(&mut cx.checks, &mut self.checks);
+        turn
+    }
+
+    fn run_warps(&mut self, cx: &mut Cx<'_>) -> Turn {
         cx.ctaid = self.ctaid;
         cx.polls = 0;
         (cx.shared, cx.shared_len) = (self.shared.ptr(), self.shared_len);
@@ -156,11 +172,20 @@ impl Block {
                 let pause = warp.run(cx);
                 std::mem::swap(&mut cx.copies, &mut warp.copies);
                 self.warps[w] = warp;
+                if let (Some(budget), Pause::Yield | Pause::Barrier(_)) = (cx.launch.budget, pause)
+                    && budget.fetch_sub(cx.executed as i64, Ordering::Relaxed) <= cx.executed as i64
+                {
+                    return Turn::Fault(report::over_budget(cx, self, w));
+                }
+                cx.executed = 0;
                 yielded &= pause == Pause::Yield;
                 match pause {
                     Pause::Yield => {}
                     Pause::Done => {
                         self.alive -= 1;
+                        if let Some(checks) = &mut cx.checks {
+                            checks.clocks.end(w);
+                        }
                         (0..BARRIERS).for_each(|id| self.complete(cx, id));
                     }
                     Pause::Barrier(pc) => {
@@ -223,6 +248,9 @@ impl Block {
         barrier.count += yes.count_ones();
         barrier.all &= yes == mask;
         barrier.any |= yes != 0;
+        if let Some(checks) = &mut cx.checks {
+            checks.clocks.arrive(w, id);
+        }
         if kind == mode::ARRIVE {
             self.warps[w].release(pc);
         } else {
@@ -248,6 +276,9 @@ impl Block {
                 continue;
             }
             self.enter(cx, kernel, w);
+            if let Some(checks) = &mut cx.checks {
+                checks.clocks.pass(w, id);
+            }
             cx.dead = self.warps[w].dead;
             // All lanes of a waiting warp are at its barrier operation.
             let places: Vec<usize> = self.warps[w].groups.iter().filter(|g| g.parked).map(|g| g.pc).collect();
@@ -265,6 +296,9 @@ impl Block {
                 }
                 self.warps[w].release(pc);
             }
+        }
+        if let Some(checks) = &mut cx.checks {
+            checks.clocks.complete(id);
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::exec::{KernelInfo, Launch};
 use crate::gpu::{DeviceSpec, Gpu, KernelCounters};
 use crate::mem::Range;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Rounds without progress, over all blocks of a worker, after which it counts as stalled.
@@ -40,6 +40,7 @@ pub fn launch(program: &Program, kernel: usize, launch: &Launch, gpu: &Gpu) -> R
     let kernel = program.kernels.get(kernel).ok_or_else(|| invalid("no such kernel".to_string()))?;
     let resident = check(&kernel.info, launch, gpu.spec())?;
     let workspace = Workspace::new(gpu, launch.cooperative)?;
+    let budget = AtomicI64::new(gpu.budget().map_or(0, |n| n.min(i64::MAX as u64) as i64));
     let state = LaunchState {
         kernel,
         gpu,
@@ -49,6 +50,7 @@ pub fn launch(program: &Program, kernel: usize, launch: &Launch, gpu: &Gpu) -> R
         dynamic_shared: launch.dynamic_shared,
         workspace: workspace.addr,
         started: std::time::Instant::now(),
+        budget: gpu.budget().map(|_| &budget),
         files: program.files(),
     };
     let blocks: u64 = launch.grid.iter().map(|n| u64::from(*n)).product();
@@ -90,6 +92,7 @@ impl<'g> Workspace<'g> {
             kind: FaultKind::OutOfResources,
             report: "no device memory for the barrier of a cooperative launch".to_string(),
         })?;
+        gpu.memory().mark_written(addr, 8);
         Ok(Workspace { gpu, addr })
     }
 }
@@ -265,11 +268,13 @@ fn context<'g>(state: &'g LaunchState<'g>) -> Cx<'g> {
         local_len: 0,
         sites: vec![Range { base: 0, size: 0, host: 0 }; state.kernel.sites.max(1)],
         banks: vec![Banks::NONE; state.kernel.sites.max(1)],
-        hits: vec![0; state.kernel.code.len()],
+        hits: vec![0; state.kernel.code.len() + 1],
         idle_lanes: 0,
         count: KernelCounters::default(),
         progress: 0,
         polls: 0,
+        checks: None,
+        executed: 0,
         wide: crate::exec::table::vector_cpu(),
         warp: 0,
         copies: AsyncCopies::default(),
@@ -283,10 +288,14 @@ fn finish(cx: Cx<'_>) -> KernelCounters {
     let kernel: &Kernel = cx.launch.kernel;
     let mut count = cx.count;
     count.by_class = vec![0; Class::ALL.len()];
-    for (op, hits) in kernel.code.iter().zip(&cx.hits).filter(|(op, _)| op.counted) {
-        count.by_class[op.code.entry().class as usize] += hits;
-        count.warp_instructions += hits;
+    let mut hits = 0u64;
+    for (op, change) in kernel.code.iter().zip(&cx.hits) {
+        hits = hits.wrapping_add(*change);
+        let folded = hits.wrapping_mul(u64::from(op.folded));
+        count.by_class[Class::Integer as usize] += folded;
+        count.by_class[op.code.entry().class as usize] += if op.counted { hits } else { 0 };
     }
+    count.warp_instructions = count.by_class.iter().sum();
     count.lane_instructions = count.warp_instructions * 32 - cx.idle_lanes;
     count
 }

@@ -76,6 +76,15 @@ pub fn stuck(cx: &mut Cx<'_>, block: &Block, warp: usize) -> Fault {
     Fault { kind: FaultKind::LaunchFailed, report }
 }
 
+/// The launch has executed more than it may.
+pub fn over_budget(cx: &Cx<'_>, block: &Block, warp: usize) -> Fault {
+    let budget = cx.launch.gpu.budget().unwrap_or(0);
+    let mut report = format!("the launch's {budget} warp instructions are used up: an endless loop? One of its warps:");
+    lanes(cx, block, warp, &mut report);
+    let _ = write!(report, "\n  in block {} of kernel {}", triple(block.ctaid), cx.launch.kernel.info.name);
+    Fault { kind: FaultKind::Deadlock, report }
+}
+
 /// All warps of a block wait at barriers that nobody completes.
 pub fn barrier_deadlock(cx: &mut Cx<'_>, block: &Block) -> Fault {
     let mut report = "deadlock: every warp of the block waits at a barrier that not enough threads reach".to_string();

@@ -178,42 +178,59 @@ enum End {
 ///
 /// # Safety
 /// `pc` is an operation of the kernel, and `cx` points at the warp that the active lanes belong to.
-unsafe fn execute(cx: &mut Cx<'_>, mut pc: usize, limit: usize, apart: bool, waits: bool) -> (usize, End) {
+#[inline(never)]
+unsafe fn execute(cx: &mut Cx<'_>, pc: usize, limit: usize, apart: bool, waits: bool) -> (usize, End) {
     let code = cx.launch.kernel.code.as_slice();
+    let at = |pc: usize| code.as_ptr().wrapping_add(pc);
+    let last = at(limit.min(code.len()));
     let mut turns = QUANTUM;
+    // Operations from `first` to before `op` have been executed and not yet counted.
+    let (mut first, mut op) = (pc, at(pc));
+    // Lanes that a mask leaves out, of the mask last asked for.
+    let (mut known, mut idle) = (!0, 0);
     loop {
-        if pc >= limit {
+        if op >= last {
+            let pc = cx.pc_of(op);
+            cx.ran(first, pc);
             return (pc, End::Moved);
         }
-        // SAFETY: places are operations of the kernel (an invariant of `Kernel`), and `hits` is as long as its code.
-        let (op, hits) = unsafe { (code.get_unchecked(pc), cx.hits.get_unchecked_mut(pc)) };
-        *hits += 1;
+        // SAFETY: places are operations of the kernel (an invariant of `Kernel`), whose last one does not fall through.
+        let this = unsafe { &*op };
         // SAFETY: the guard is a predicate register of the kernel.
-        let mask = cx.mask & (unsafe { cx.pred(op.guard) } ^ op.guard_not);
+        let mask = cx.mask & (unsafe { cx.pred(this.guard) } ^ this.guard_not);
         if mask != !0 {
-            cx.idle_lanes += u64::from(op.counted) * u64::from(32 - mask.count_ones());
+            if mask != known {
+                (known, idle) = (mask, u64::from(mask.count_zeros()));
+            }
+            cx.idle_lanes += idle * (u64::from(this.counted) + u64::from(this.folded));
             if mask == 0 {
-                pc += 1;
+                op = op.wrapping_add(1);
                 continue;
             }
         }
         // SAFETY: lowering chose the handler for this CPU and these operands; the mask is not empty.
-        match unsafe { (op.run)(cx, op, mask) } {
-            Flow::Next => pc += 1,
+        match unsafe { (this.run)(cx, this, mask) } {
+            Flow::Next => op = op.wrapping_add(1),
             Flow::Jump => {
-                let back = cx.pc <= pc;
-                pc = cx.pc;
-                if back {
+                let pc = cx.pc_of(op);
+                cx.ran(first, pc + 1);
+                first = cx.pc;
+                op = at(first);
+                if first <= pc {
                     turns -= 1;
                     if turns == 0 {
-                        return (pc, End::Turn);
+                        return (first, End::Turn);
                     }
                 }
-                if apart && (pc >= limit || waits) {
-                    return (pc, End::Moved);
+                if apart && (first >= limit || waits) {
+                    return (first, End::Moved);
                 }
             }
-            Flow::Stop => return (pc, End::Stopped),
+            Flow::Stop => {
+                let pc = cx.pc_of(op);
+                cx.ran(first, pc + 1);
+                return (pc, End::Stopped);
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::needless_range_loop, reason = "rows, columns and registers are indexed by the same numbers")]
 
+mod alike;
 mod integer;
 
 use super::super::Lanes;
@@ -64,6 +65,9 @@ struct Tile<const W: usize>([[f32; W]; 16]);
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
 fn float<const A: u8, const B: u8, const W: usize, const T: usize>(mma: &Mma, f: &Fragments, d: &mut [Lanes; 4]) {
+    if W == 8 && mma.sum == Sum::F32 && alike::run::<A, T>(f, d) {
+        return;
+    }
     let mut a = [const { MaybeUninit::uninit() }; T];
     let mut b = [[_mm256_setzero_ps(); W]; T];
     for i in 0..T {

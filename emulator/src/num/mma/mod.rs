@@ -238,6 +238,41 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn columns_that_are_alike_give_the_same_bits() {
+        for form in &FORMS[..5] {
+            let mma = parse(form).expect(form);
+            for start in 0..400u64 {
+                let mut seed = start;
+                let mut registers: [Lanes; 10] = std::array::from_fn(|_| random(&mut seed));
+                if start % 2 == 0 {
+                    // Numbers near one.
+                    registers.iter_mut().flatten().for_each(|x| *x = *x & 0xbbff_bbff | 0x3800_3800);
+                }
+                for b in &mut registers[4..6] {
+                    *b = std::array::from_fn(|lane| b[lane % 4]);
+                }
+                for pair in [6, 8] {
+                    let even = registers[pair];
+                    registers[pair] = std::array::from_fn(|lane| even[lane / 4 * 4]);
+                    registers[pair + 1] = registers[pair];
+                }
+                if start % 5 == 0 {
+                    // One element differs.
+                    registers[4 + start as usize % 6][start as usize % 32] ^= 1;
+                }
+                let r = |i: usize| &registers[i];
+                let f = Fragments { a: [r(0), r(1), r(2), r(3)], b: [r(4), r(5)], c: [r(6), r(7), r(8), r(9)] };
+                let (mut got, mut want) = ([[7; 32]; 4], [[7; 32]; 4]);
+                portable::run(&mma, &f, &mut want);
+                if avx2::run(&mma, &f, &mut got) {
+                    assert_eq!(got, want, "{form}, seed {start}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn forms_that_ptx_lacks_are_refused() {
         for form in [
