@@ -140,6 +140,10 @@ typedef struct kvick_request {
     float repeat_penalty;
     /* KVICK_CONTROL_TOKENS and KVICK_IGNORE_EOS. */
     uint32_t flags;
+    /* Requests of higher priority leave the queue first. */
+    int32_t priority;
+    /* Keeps tenants apart: a request finds in the KV cache only what requests with the same salt have computed; NULL: "". */
+    const char *salt;
 } kvick_request;
 
 typedef struct kvick_result {
@@ -152,6 +156,8 @@ typedef struct kvick_result {
     size_t ids_len;
     /* Tokens of the prompt. */
     uint64_t prompt_tokens;
+    /* Of these, found in the KV cache. */
+    uint64_t cached_tokens;
     kvick_finish_reason finish_reason;
 } kvick_result;
 
@@ -173,6 +179,10 @@ const char *kvick_engine_device(const kvick_engine *engine);
 
 /* A line to show to the user where "auto" had to take the emulated GPU, else NULL. As long as the engine. */
 const char *kvick_engine_notice(const kvick_engine *engine);
+
+/* Takes everything that was computed for the tenant with this salt out of service, or, for NULL, for all tenants. Requests that
+   run go on. */
+kvick_status kvick_engine_invalidate(const kvick_engine *engine, const char *salt);
 
 /* Token ids of a text, with the bos and eos that the model wants around it. `flags`: KVICK_CONTROL_TOKENS or 0. Writes the
    first `capacity` of them to `ids` (which may be NULL if `capacity` is 0) and how many there are to `*len`. */

@@ -47,8 +47,8 @@ pub mod weights;
 
 #[cfg(feature = "engine")]
 pub use engine::{
-    Canceller, Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Session, Stream,
-    TokenLogits,
+    CacheStats, Canceller, Completion, Engine, EngineConfig, Event, FinishReason, Prompt, Request, Sampling, Session,
+    Stream, TokenLogits,
 };
 #[cfg(feature = "engine")]
 pub use error::{Error, Result};

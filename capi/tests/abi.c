@@ -161,6 +161,34 @@ static void streams(kvick_engine *engine) {
     kvick_stream_free(stream);
 }
 
+/* Tokens of a tenant's prompt that were found. */
+static uint64_t found(kvick_engine *engine, const char *salt) {
+    kvick_request request = request_of("a prompt of a tenant of its own");
+    request.salt = salt;
+    request.priority = 1;
+    kvick_stream *stream;
+    const char *text;
+    CHECK(kvick_submit(engine, &request, &stream) == KVICK_OK);
+    while (kvick_stream_next(stream, -1, &text, NULL) == KVICK_OK)
+        ;
+    kvick_result result = {.size = sizeof result};
+    CHECK(kvick_stream_result(stream, &result) == KVICK_OK && result.cached_tokens < result.prompt_tokens);
+    uint64_t tokens = result.cached_tokens;
+    kvick_stream_free(stream);
+    return tokens;
+}
+
+static void tenants(kvick_engine *engine) {
+    FAILS(KVICK_ERROR_ARGUMENT, "the engine is NULL", kvick_engine_invalidate(NULL, NULL));
+    FAILS(KVICK_ERROR_ARGUMENT, "salt is not UTF-8", kvick_engine_invalidate(engine, "\xff"));
+    CHECK(found(engine, "one") == 0 && found(engine, "one") > 0 && found(engine, "two") == 0);
+    CHECK(kvick_engine_invalidate(engine, "one") == KVICK_OK);
+    CHECK(found(engine, "one") == 0 && found(engine, "two") > 0);
+    found(engine, NULL);
+    CHECK(kvick_engine_invalidate(engine, NULL) == KVICK_OK);
+    CHECK(found(engine, "one") == 0 && found(engine, "two") == 0 && found(engine, NULL) == 0);
+}
+
 /* More than the engine gets done while this program does its next few calls. */
 #define BUSY 64
 
@@ -253,6 +281,7 @@ int main(int argc, char **argv) {
     CHECK(kvick_engine_device(NULL) == NULL && kvick_engine_notice(NULL) == NULL);
     requests(engine);
     streams(engine);
+    tenants(engine);
     threads(engine);
     outliving(engine);
     kvick_stream_free(NULL);

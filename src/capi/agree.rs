@@ -15,6 +15,7 @@ macro_rules! agree {
 agree! {
     kvick_engine_device
     kvick_engine_free
+    kvick_engine_invalidate
     kvick_engine_notice
     kvick_engine_open
     kvick_last_error

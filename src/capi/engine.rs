@@ -94,6 +94,19 @@ pub unsafe extern "C" fn kvick_engine_notice(engine: *const kvick_engine) -> *co
     notice.map_or(std::ptr::null(), |n| n.as_ptr())
 }
 
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kvick_engine_invalidate(engine: *const kvick_engine, salt: *const c_char) -> Status {
+    guard(|| {
+        // SAFETY: as the header says.
+        let (handle, salt) = unsafe { (handle(engine)?, input::optional_text(salt, "salt")?) };
+        match salt {
+            Some(salt) => handle.engine.invalidate_salt(salt.as_bytes())?,
+            None => handle.engine.invalidate_model()?,
+        };
+        Ok(kvick_status::KVICK_OK)
+    })
+}
+
 /// What the spelling of a control token means under `flags`, of which only the `allowed` may be set.
 pub(super) fn spelling(flags: u32, allowed: u32) -> Result<Spelling, Fault> {
     if flags & !allowed != 0 {

@@ -13,7 +13,10 @@ mod fault;
 mod input;
 mod stream;
 
-pub use engine::{kvick_engine_device, kvick_engine_free, kvick_engine_notice, kvick_engine_open, kvick_tokenize};
+pub use engine::{
+    kvick_engine_device, kvick_engine_free, kvick_engine_invalidate, kvick_engine_notice, kvick_engine_open,
+    kvick_tokenize,
+};
 pub use fault::kvick_last_error;
 pub use stream::{kvick_stream_cancel, kvick_stream_free, kvick_stream_next, kvick_stream_result, kvick_submit};
 

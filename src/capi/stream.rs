@@ -85,7 +85,9 @@ unsafe fn request(r: &kvick_request) -> Result<Request, Fault> {
         let stop = stop.map(|&text| input::text(text, "a stop text").map(str::to_string));
         (prompt(r)?, stop.collect::<Result<Vec<_>, _>>()?)
     };
-    let mut request = Request { sampling, stop, ..Request::new(prompt) };
+    // SAFETY: the caller's promise.
+    let salt = unsafe { input::optional_text(r.salt, "salt")? }.unwrap_or_default().into();
+    let mut request = Request { sampling, stop, salt, priority: r.priority, ..Request::new(prompt) };
     request.ignore_eos = r.flags & header::KVICK_IGNORE_EOS != 0;
     request.max_tokens = input::given(r.max_tokens, "max_tokens")?.unwrap_or(request.max_tokens);
     Ok(request)
@@ -168,6 +170,7 @@ pub unsafe extern "C" fn kvick_stream_result(stream: *const kvick_stream, result
             ids: done.ids.as_ptr(),
             ids_len: done.ids.len(),
             prompt_tokens: done.prompt_tokens as u64,
+            cached_tokens: done.cached_tokens as u64,
             finish_reason: match done.reason {
                 FinishReason::Stop => kvick_finish_reason::KVICK_FINISH_STOP,
                 FinishReason::Length => kvick_finish_reason::KVICK_FINISH_LENGTH,

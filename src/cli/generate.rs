@@ -1,4 +1,5 @@
 //! `kvick generate`: continues texts. One streams as it comes; several run as one batch and are printed whole, in order.
+use super::cache_report;
 use super::model::{EngineArgs, read_text, spelling};
 use super::output::{self, Usage, note};
 use anyhow::Context;
@@ -34,7 +35,16 @@ pub struct Args {
     /// Go on past the token with which the model ends a text
     #[arg(long)]
     ignore_eos: bool,
-    /// One JSON object for each prompt
+    /// Answers to each prompt, which is computed once for all of them
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    samples: usize,
+    /// Share KV pages only with requests of the same salt
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    salt: String,
+    /// Say what was found in the KV cache, what was not and why: a table on stderr, or with --json one more object
+    #[arg(long)]
+    cache_report: bool,
+    /// One JSON object for each answer
     #[arg(long)]
     json: bool,
 }
@@ -64,11 +74,14 @@ struct SamplingArgs {
 /// One line of `--json`.
 #[derive(serde::Serialize)]
 struct Answer<'a> {
+    /// Of the prompt.
     index: usize,
+    sample: usize,
     text: &'a str,
     ids: &'a [u32],
     finish_reason: &'a str,
     prompt_tokens: usize,
+    cached_tokens: usize,
     tokens: usize,
 }
 
@@ -84,23 +97,28 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let engine = args.engine.load()?;
     let start = Instant::now();
     let submit = |(i, prompt): (usize, &String)| {
-        let stream = engine.submit(args.request(prompt));
-        stream.with_context(|| if prompts.len() > 1 { format!("prompt {i}") } else { "cannot generate".into() })
+        let streams = engine.submit_samples(args.request(prompt), args.samples);
+        streams.with_context(|| if prompts.len() > 1 { format!("prompt {i}") } else { "cannot generate".into() })
     };
     let streams = prompts.iter().enumerate().map(submit).collect::<anyhow::Result<Vec<_>>>()?;
-    let streaming = streams.len() == 1 && !args.json;
+    let streaming = streams.len() == 1 && args.samples == 1 && !args.json;
+    let streams = streams.into_iter().enumerate();
+    let streams = streams.flat_map(|(i, samples)| samples.into_iter().enumerate().map(move |(n, s)| (i, n, s)));
     let (mut tokens, mut failure) = (0, None);
-    for (index, stream) in streams.into_iter().enumerate() {
+    for (index, sample, stream) in streams {
         match receive(stream, streaming) {
             Ok(done) => {
                 tokens += done.ids.len();
-                print(&args, index, &done, streaming)?;
+                print(&args, (index, sample), &done, streaming)?;
             }
             Err(e) if e.is::<output::Closed>() => return Err(e),
             Err(e) => failure = Some(e.context(format!("prompt {index}"))),
         }
     }
     report(&engine, tokens, start);
+    if args.cache_report {
+        cache_report::print(&engine.cache_stats()?, args.json)?;
+    }
     failure.map_or(Ok(()), Err)
 }
 
@@ -123,6 +141,7 @@ impl Args {
             },
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
+            salt: self.salt.clone().into_bytes(),
             ..Request::new(prompt)
         }
     }
@@ -137,14 +156,16 @@ fn receive(mut stream: Stream, streaming: bool) -> anyhow::Result<Completion> {
     Ok(stream.wait()?)
 }
 
-fn print(args: &Args, index: usize, done: &Completion, streamed: bool) -> anyhow::Result<()> {
+fn print(args: &Args, (index, sample): (usize, usize), done: &Completion, streamed: bool) -> anyhow::Result<()> {
     if args.json {
         return output::json(&Answer {
             index,
+            sample,
             text: &done.text,
             ids: &done.ids,
             finish_reason: done.reason.as_str(),
             prompt_tokens: done.prompt_tokens,
+            cached_tokens: done.cached_tokens,
             tokens: done.ids.len(),
         });
     }

@@ -3,6 +3,7 @@
 //! Exit codes: 0, 1 for a job that failed (its reason on stderr), 2 for wrong usage, 130 after Ctrl-C. When stdout is closed
 //! by its reader the program ends quietly with 0. With `--json` stdout has one JSON object, or one a line, and nothing else.
 mod bench;
+mod cache_report;
 mod evaluate;
 mod generate;
 mod inspect;

@@ -37,10 +37,7 @@ pub fn select(device: &str) -> Result<(Driver, Option<String>)> {
     };
     let mut chosen = CHOSEN.lock().unwrap_or_else(|e| e.into_inner());
     let (driver, notice) = match (device, ordinal) {
-        (_, Some(n)) => {
-            let cure = |why| Error::Device(format!("{why}; --device emulator runs the same kernels without a GPU"));
-            (probe(n).map(|()| Driver::Real(n)).map_err(cure)?, None)
-        }
+        (_, Some(n)) => (probe(n).map(|()| Driver::Real(n)).map_err(Error::Device)?, None),
         ("emulator", _) => (Driver::Emulated, None),
         _ if *chosen == Some(false) => (Driver::Emulated, None),
         _ => match probe(0) {

@@ -6,8 +6,10 @@ use super::scheduler::{Chunk, End, Scheduler};
 use super::sequence::{Sequence, Submission};
 use super::session::{Message, Reply, Stats};
 use crate::error::{Error, Result};
+use crate::kv::cache::PageCopy;
 use crate::text::Tokenizer;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Sequences and the model that computes them, on one thread.
 pub(super) struct Core<R> {
@@ -28,7 +30,7 @@ impl<R: Runner> Core<R> {
     pub fn take(&mut self, message: Message, now: u64) -> Option<Reply> {
         self.scheduler.pages.now = now;
         match message {
-            Message::Submit(submission) => self.submit(submission),
+            Message::Submit(submission) => self.submit(*submission),
             Message::Call(call) => return Some(call(&mut self.scheduler)),
         }
         None
@@ -51,11 +53,14 @@ impl<R: Runner> Core<R> {
         let step = batch::build(&chunks, &self.scheduler.running, &self.scheduler.pages);
         let copies = self.scheduler.pages.take_copies();
         let top = self.top_logits(&chunks);
-        match self.runner.run(&copies, &step, &top) {
+        let start = Instant::now();
+        let result = self.runner.run(&copies, &step, &top);
+        self.count(&chunks, &copies, start.elapsed());
+        match result {
             Ok(drawn) => self.postprocess(&chunks, drawn),
             Err(error) => self.fail(&chunks, &error),
         }
-        self.count(&chunks);
+        self.observe();
     }
 
     /// How many logits each drawing chunk reports.
@@ -72,7 +77,8 @@ impl<R: Runner> Core<R> {
                 output.finish(FinishReason::Cancelled, s.prompt, s.found);
             }
         }
-        self.finish(|s| s.output.is_cancelled().then_some(FinishReason::Cancelled));
+        // One that is cancelled only now, with twins, is pruned in the next step.
+        self.finish(|s| (s.twins.is_empty() && s.output.is_cancelled()).then_some(FinishReason::Cancelled));
     }
 
     /// Gives the new tokens to their sequences and ends those that are done.
@@ -127,18 +133,26 @@ impl<R: Runner> Core<R> {
         });
     }
 
-    fn count(&mut self, chunks: &[Chunk]) {
+    fn count(&mut self, chunks: &[Chunk], copies: &[PageCopy], time: Duration) {
         self.stats.steps += 1;
         let tokens = |one: bool| chunks.iter().filter(|c| (c.tokens == 1) == one).map(|c| c.tokens as u64).sum::<u64>();
         self.stats.decode_tokens += tokens(true);
         self.stats.prefill_tokens += tokens(false);
-        self.observe();
+        if chunks.iter().all(|chunk| chunk.tokens > 1) {
+            self.stats.prompt_step_tokens += tokens(false);
+            self.stats.prompt_step_micros += time.as_micros() as u64;
+        }
+        for copy in copies {
+            self.stats.copied_pages[copy.group] += 1;
+        }
     }
 
     /// Brings the counts of others up to date.
     pub fn observe(&mut self) {
         self.stats.preemptions = self.scheduler.preemptions;
         self.stats.free_pages = self.scheduler.pages.free();
+        self.stats.cached_pages = self.scheduler.pages.cached_pages();
+        self.stats.probes = self.scheduler.pages.cache.probes();
         self.stats.cache = self.scheduler.pages.counters();
     }
 }

@@ -64,6 +64,11 @@ impl Pages {
         (0..self.groups()).map(|g| self.cache.available(g)).collect()
     }
 
+    /// Pages of each group that can be found.
+    pub fn cached_pages(&self) -> Vec<usize> {
+        (0..self.groups()).map(|g| self.cache.cached(g)).collect()
+    }
+
     fn peak(&self, group: usize, len: usize) -> usize {
         pages_for(self.cache.window(group), self.page_tokens(), self.step_tokens, len)
     }

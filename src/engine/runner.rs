@@ -100,6 +100,11 @@ impl ModelRunner {
         Ok(Below { tiers, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
     }
 
+    /// Bytes of a page of each KV group.
+    pub fn page_bytes(&self) -> Vec<u64> {
+        self.kv.iter().map(|group| group.layout.page_bytes() as u64).collect()
+    }
+
     /// The model.
     pub fn model(&self) -> &Arc<Model> {
         &self.model

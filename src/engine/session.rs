@@ -8,7 +8,7 @@ use super::scheduler::Scheduler;
 use super::sequence::{Submission, Twin};
 use super::stream::Stream;
 use crate::error::{Error, Result};
-use crate::kv::cache::Counters;
+use crate::kv::cache::{Counters, Probes};
 use crate::models::{Model, ModelConfig};
 use crate::text::Tokenizer;
 use crate::{open, store, weights};
@@ -33,6 +33,16 @@ pub struct Stats {
     pub preemptions: u64,
     /// Pages of each KV group that no request held after the last step: empty, or cached for those that come.
     pub free_pages: Vec<usize>,
+    /// Tokens of steps that computed only prompts, and how long these took in microseconds.
+    pub prompt_step_tokens: u64,
+    /// See `prompt_step_tokens`.
+    pub prompt_step_micros: u64,
+    /// Pages of each KV group that were copied because two sequences go on differently from one.
+    pub copied_pages: Vec<u64>,
+    /// Pages of each KV group that can be found.
+    pub cached_pages: Vec<usize>,
+    /// How hard the index worked.
+    pub probes: Probes,
     /// What prompts found in the cache, and why not more.
     pub cache: Counters,
 }
@@ -53,12 +63,14 @@ pub struct Engine {
     model: Arc<Model>,
     tokenizer: Arc<Tokenizer>,
     notice: Option<String>,
+    /// Bytes of a page of each KV group.
+    pub(super) page_bytes: Vec<u64>,
     pub(super) inner: Inner,
 }
 
 /// What reaches the engine's thread between two steps.
 pub(super) enum Message {
-    Submit(Submission),
+    Submit(Box<Submission>),
     /// Runs on the thread, then, once the counts are published, what it returns.
     Call(Call),
 }
@@ -96,11 +108,11 @@ impl Engine {
         let file = weights::open(path)?;
         let tokenizer = Arc::new(Tokenizer::load(&file.tokenizer())?);
         let Loaded { runner, pages, below: _ } = ModelRunner::load(&file, &opened.backend, config)?;
-        let model = Arc::clone(runner.model());
+        let (model, page_bytes) = (Arc::clone(runner.model()), runner.page_bytes());
         let step = config.step_limits(model.config());
         let scheduler = Scheduler::new(pages, step.tokens, step.seqs);
         let inner = Inner::start(runner, scheduler, Some(Arc::clone(&tokenizer)), step.context)?;
-        Ok(Engine { model, tokenizer, notice: opened.notice, inner })
+        Ok(Engine { model, tokenizer, notice: opened.notice, page_bytes, inner })
     }
 
     /// Queues a request.
@@ -191,7 +203,8 @@ impl Inner {
         context: usize,
     ) -> Result<Self> {
         let (capacity, seats) = (scheduler.pages.capacity(), scheduler.max_seqs());
-        let stats = Stats { free_pages: scheduler.pages.free(), ..Stats::default() };
+        let (free_pages, copied_pages) = (scheduler.pages.free(), vec![0; scheduler.pages.groups()]);
+        let stats = Stats { free_pages, copied_pages, ..Stats::default() };
         let shared = Arc::new(Mutex::new(stats.clone()));
         let core = Core { scheduler, runner, tokenizer, stats };
         let (sender, receiver) = channel();
@@ -240,7 +253,8 @@ impl Inner {
         }
         if let Some(Twin { sampling, output }) = twins.pop_front() {
             let (salt, priority, twins) = (request.salt.clone(), request.priority, twins.into());
-            self.send(Message::Submit(Submission { prompt: ids, salt, priority, limit, sampling, output, twins }))?;
+            let submission = Submission { prompt: ids, salt, priority, limit, sampling, output, twins };
+            self.send(Message::Submit(Box::new(submission)))?;
         }
         Ok(streams)
     }

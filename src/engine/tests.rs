@@ -22,6 +22,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 mod fork;
+mod isolation;
 mod prefix;
 
 const VOCAB: u32 = 1000;
@@ -71,6 +72,8 @@ struct FakeRunner {
     slots: Vec<HashMap<u32, (u32, u32)>>,
     /// Sequences and tokens of each step.
     seen: Arc<Mutex<Vec<(usize, usize)>>>,
+    /// What the steps were, but for their tokens.
+    log: Vec<(Vec<PageCopy>, HostBatch)>,
     /// Step that fails.
     fail_at: usize,
 }
@@ -92,7 +95,7 @@ impl FakeRunner {
             vocab: VOCAB as usize,
         };
         let slots = vec![HashMap::new(); shape.groups.len()];
-        FakeRunner { shape: shape.clone(), limits, slots, seen: Arc::default(), fail_at: usize::MAX }
+        FakeRunner { shape: shape.clone(), limits, slots, seen: Arc::default(), log: Vec::new(), fail_at: usize::MAX }
     }
 
     /// What a group keeps of a sequence's token.
@@ -138,6 +141,7 @@ impl Runner for FakeRunner {
     fn run(&mut self, copies: &[PageCopy], batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>> {
         let counts = batch.check(&self.limits)?;
         assert_eq!(top.len(), batch.logit_rows.len());
+        self.log.push((copies.to_vec(), HostBatch { tokens: Vec::new(), ..batch.clone() }));
         self.seen.lock().unwrap().push((counts.seqs, counts.tokens));
         if self.seen.lock().unwrap().len() > self.fail_at {
             return Err(Error::Overflow("a test".into()));
@@ -165,7 +169,8 @@ fn scheduler(shape: &Shape) -> Scheduler {
 }
 
 fn core(shape: &Shape) -> Core<FakeRunner> {
-    Core { scheduler: scheduler(shape), runner: FakeRunner::new(shape), tokenizer: None, stats: Stats::default() }
+    let stats = Stats { copied_pages: vec![0; shape.groups.len()], ..Stats::default() };
+    Core { scheduler: scheduler(shape), runner: FakeRunner::new(shape), tokenizer: None, stats }
 }
 
 /// A request for a core without a session, and where its events arrive.
@@ -176,7 +181,7 @@ fn submission(prompt: &[u32], tokens: usize) -> (Submission, Receiver<Event>) {
         salt: Vec::new(),
         priority: 0,
         limit: prompt.len() + tokens,
-        sampling: Sampling::default().params().unwrap(),
+        sampling: Sampling { seed: Some(0), ..Sampling::default() }.params().unwrap(),
         output: Output::new(sender, Arc::default()),
         twins: Vec::new(),
     };

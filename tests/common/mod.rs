@@ -10,5 +10,6 @@ pub mod program;
 pub mod reference;
 pub mod rng;
 pub mod sampling;
+pub mod soak;
 pub mod tensors;
 pub mod tolerance;

@@ -76,6 +76,16 @@ impl Lease {
         self.nodes.iter().copied().chain(self.partial.filter(|partial| partial.whole).map(|partial| partial.node))
     }
 
+    /// Whether [`Cache::grow`] has nothing to do for `tokens` tokens, and [`Cache::finish`] nothing to publish: all is in the
+    /// tree.
+    pub(super) fn is_settled(&self, page_tokens: usize, tokens: usize) -> bool {
+        let pages = self.nodes.len();
+        tokens <= pages * page_tokens
+            && self.partial.is_none()
+            && self.copies.is_empty()
+            && self.tables.iter().all(|table| table.len() == pages)
+    }
+
     /// Copies that the next step needs first. They are given out once.
     pub fn take_copies(&mut self) -> Vec<PageCopy> {
         std::mem::take(&mut self.copies)
@@ -98,6 +108,13 @@ impl Cache {
     }
 
     pub(super) fn lease(&mut self, keys: &Keys, path: &[NodeId], partial: Option<Partial>) -> Lease {
+        let lease = self.unpinned(keys, path, partial);
+        self.pin_all(&lease);
+        lease
+    }
+
+    /// A lease whose pages are yet to be pinned.
+    pub(super) fn unpinned(&self, keys: &Keys, path: &[NodeId], partial: Option<Partial>) -> Lease {
         let groups = self.groups();
         let mut lease = Lease {
             nodes: path.to_vec(),
@@ -109,28 +126,44 @@ impl Cache {
             generation: self.generation,
         };
         for group in 0..groups {
-            let slid = self.tree.window(group).map_or(0, |window| path.len().saturating_sub(window));
+            let slid = self.left(group, path.len());
             lease.slid[group] = slid;
             let mut table = Vec::with_capacity(keys.pages() + 1);
             table.resize(slid, NONE);
             table.extend(path[slid..].iter().map(|&node| self.tree.page(group, node).map_or(NONE, |page| page.0)));
             lease.tables.push(table);
         }
-        self.pin_all(&lease);
         lease
     }
 
-    fn pinned<'a>(&self, group: usize, lease: &'a Lease) -> &'a [NodeId] {
+    /// Leading pages of a path of `pages` that a new lease does not use in a group: those before its window.
+    fn left(&self, group: usize, pages: usize) -> usize {
+        self.tree.window(group).map_or(0, |window| pages.saturating_sub(window))
+    }
+
+    /// Of the nodes of a lease, those that it pins in a group.
+    fn pinned<'a>(&self, group: usize, nodes: &'a [NodeId], slid: usize) -> &'a [NodeId] {
         let from = match self.tree.window(group) {
-            None => lease.nodes.len().saturating_sub(1),
-            Some(_) => lease.slid[group].min(lease.nodes.len()),
+            None => nodes.len().saturating_sub(1),
+            Some(_) => slid.min(nodes.len()),
         };
-        &lease.nodes[from..]
+        &nodes[from..]
     }
 
     fn pin_all(&mut self, lease: &Lease) {
         for group in 0..self.groups() {
-            for &node in self.pinned(group, lease).iter().chain(lease.partial.as_ref().map(|partial| &partial.node)) {
+            let pinned = self.pinned(group, &lease.nodes, lease.slid[group]);
+            for &node in pinned.iter().chain(lease.partial.as_ref().map(|partial| &partial.node)) {
+                self.tree.pin(group, node);
+            }
+        }
+    }
+
+    /// Pins what a lease of [`Cache::unpinned`] on this path holds.
+    pub(super) fn pin_path(&mut self, path: &[NodeId]) {
+        for group in 0..self.groups() {
+            let slid = self.left(group, path.len());
+            for &node in self.pinned(group, path, slid) {
                 self.tree.pin(group, node);
             }
         }
@@ -362,7 +395,7 @@ impl Cache {
     /// Lets go of everything; what was published stays cached.
     pub fn cancel(&mut self, lease: Lease) {
         for group in 0..self.groups() {
-            let pinned = self.pinned(group, &lease).len();
+            let pinned = self.pinned(group, &lease.nodes, lease.slid[group]).len();
             for &node in &lease.nodes[lease.nodes.len() - pinned..] {
                 self.unpin(group, node);
             }

@@ -25,21 +25,49 @@ impl Cache {
         let known = self.walk(keys, &mut path);
         let reach = self.reach(keys, &path[..known], limit, now);
         self.count_request(keys, &path, known, &reach, limit, now);
-        for (group, policy) in self.policies.iter_mut().enumerate() {
-            let view = self.tree.view(group);
-            match self.tree.window(group) {
-                None => policy.visit(view, now, &path),
-                Some(window) => {
-                    policy.visit(view, now, &path[reach.pages.saturating_sub(window)..reach.pages]);
-                }
-            }
-        }
+        self.visit(&path, reach.pages, now);
         if let Some(curve) = &mut self.curve {
             curve.visit(keys, now);
         }
         let lease = self.lease(keys, &path[..reach.pages], reach.partial);
         self.scratch = path;
         lease
+    }
+
+    /// Tells the policies of a request, of which the first `served` pages are used.
+    fn visit(&mut self, path: &[NodeId], served: usize, now: u64) {
+        for (group, policy) in self.policies.iter_mut().enumerate() {
+            let view = self.tree.view(group);
+            match self.tree.window(group) {
+                None => policy.visit(view, now, path),
+                Some(window) => policy.visit(view, now, &path[served.saturating_sub(window)..served]),
+            }
+        }
+    }
+
+    /// The path of a sequence whose pages are all full and all there, so that a lease on it changes nothing but pins, counts and
+    /// what policies know ([`Cache::visit_whole`]); `None` for any other.
+    pub(super) fn find_whole(&self, keys: &Keys, limit: usize, now: u64) -> Option<Vec<NodeId>> {
+        // A curve is told of every request, and needs its keys.
+        let told = self.curve.is_some();
+        if told || keys.pages() == 0 || keys.tail().is_some() || keys.tokens().len() > limit {
+            return None;
+        }
+        let mut path = Vec::with_capacity(keys.pages());
+        self.find(keys, &mut path);
+        let whole = path.len() == keys.pages() && self.reach(keys, &path, limit, now).pages == keys.pages();
+        whole.then_some(path)
+    }
+
+    /// Counts a request for a path of [`Cache::find_whole`].
+    pub(super) fn visit_whole(&mut self, path: &[NodeId], now: u64) {
+        let (pages, tokens) = (path.len() as u64, (path.len() * self.page_tokens) as u64);
+        self.counters.requests += 1;
+        self.counters.pages += pages;
+        self.counters.hits += pages;
+        self.counters.tokens += tokens;
+        self.counters.hit_tokens += tokens;
+        self.visit(path, path.len(), now);
     }
 
     /// Like [`Cache::start`], for a sequence that was started before and gave its pages up: full pages only, and neither counters
@@ -80,16 +108,22 @@ impl Cache {
     /// The known nodes of a sequence's pages, shallow first.
     pub(super) fn find(&self, keys: &Keys, path: &mut Vec<NodeId>) {
         path.clear();
-        let Some(mut parent) = self.tree.find(&keys.root()) else { return };
-        for index in 0..keys.pages() {
+        let root = self.tree.find(&keys.root());
+        let (mut probed, mut compared) = (1, 0);
+        let mut parent = root;
+        while let Some(above) = parent
+            && path.len() < keys.pages()
+        {
+            let index = path.len();
+            probed += 1;
             let node = keys.key(index).and_then(|key| self.tree.find(&key));
+            compared += usize::from(node.is_some());
             // The token check: a key of other tokens or another parent is not this page.
-            let ours =
-                |&node: &NodeId| self.tree.parent(node) == Some(parent) && self.tree.tokens(node) == keys.page(index);
-            let Some(node) = node.filter(ours) else { return };
-            path.push(node);
-            parent = node;
+            parent = node
+                .filter(|&node| self.tree.parent(node) == Some(above) && self.tree.tokens(node) == keys.page(index));
+            path.extend(parent);
         }
+        self.probes.add(probed, compared);
     }
 
     /// The nodes of a sequence's pages: those already known, whose number is returned, then new ones, up to a key that is taken
@@ -150,7 +184,10 @@ impl Cache {
         let exact = keys.key(pages).and_then(|key| self.tree.find(&key));
         let candidates = exact.into_iter().chain(self.tree.children(parent).take(SIBLINGS));
         let page = keys.page(pages);
+        let candidates: Vec<NodeId> = candidates.collect();
+        self.probes.add(1, candidates.len());
         candidates
+            .into_iter()
             .filter(|&node| self.tree.parent(node) == Some(parent) && self.tree.expires(node) > now)
             .filter(|&node| (0..self.tree.groups()).all(|group| self.tree.page(group, node).is_some()))
             .map(|node| {

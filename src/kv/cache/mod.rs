@@ -15,17 +15,21 @@ use super::key::{Fingerprint, Key, Keys};
 use super::policy::{Lru, Policy};
 use super::pool::{PageId, Pool};
 use super::tree::{NodeId, Tree};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 
 mod curve;
 mod invalidate;
 mod lease;
 mod lookup;
+mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
 
 pub use lease::{Lease, PageCopy};
-pub use stats::{Counters, Misses};
+pub use shared::{SharedCache, SharedLease};
+pub use stats::{Counters, Misses, Probes};
 
 /// One group of layers with the same attention kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,9 +50,10 @@ pub struct Cache {
     pools: Vec<Pool>,
     policies: Vec<Box<dyn Policy>>,
     counters: Counters,
+    probes: stats::ProbeCounter,
     /// How often all pages were invalidated, and those of one tenant where that ever happened.
     epoch: u64,
-    epochs: std::collections::HashMap<Vec<u8>, u64>,
+    epochs: HashMap<Vec<u8>, u64>,
     /// How often anything was invalidated.
     generation: u64,
     scratch: Vec<NodeId>,
@@ -80,6 +85,7 @@ impl Cache {
             tree: Tree::new(page_tokens, &windows, ghosts),
             pools: groups.iter().map(|group| Pool::new(group.pages)).collect(),
             counters: Counters::default(),
+            probes: Default::default(),
             epoch: 0,
             epochs: Default::default(),
             generation: 0,
@@ -198,6 +204,32 @@ impl Cache {
     /// What has happened so far.
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// How hard the index worked so far.
+    pub fn probes(&self) -> Probes {
+        self.probes.read()
+    }
+
+    /// Tokens that are cached for a second and any further tenant: what one salt for all would share. Walks over all pages.
+    pub fn shared_across_salts(&self) -> u64 {
+        let hasher = RandomState::new();
+        let mut seen = HashSet::new();
+        let mut shared = 0;
+        for root in self.tree.roots() {
+            // Names of paths without their salt, and where they end.
+            let mut open = vec![(0u64, root)];
+            while let Some((path, node)) = open.pop() {
+                for child in self.tree.children(node) {
+                    let name = hasher.hash_one((path, self.tree.tokens(child)));
+                    if (0..self.groups()).any(|group| self.tree.page(group, child).is_some()) && !seen.insert(name) {
+                        shared += self.tree.tokens(child).len() as u64;
+                    }
+                    open.push((name, child));
+                }
+            }
+        }
+        shared
     }
 }
 

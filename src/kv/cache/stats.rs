@@ -1,4 +1,9 @@
 //! Counts of what the cache did. Tokens that were computed are never counted as hits.
+//!
+//! No reason for a miss tells one tenant about another. That another tenant has the same tokens could be found out only by
+//! looking under that tenant's root, so a request never looks there, and the miss is cold. What sharing would have saved is
+//! known to who runs the cache, on request and away from any request's path: [`super::Cache::shared_across_salts`].
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Totals since the cache was made. Every token that requests asked for is either in `hit_tokens` or in one field of
 /// `missed`.
@@ -26,8 +31,36 @@ pub struct Counters {
     pub duplicates: u64,
 }
 
-/// Tokens that had to be computed, by what the cache knows of their page. The first reason that fits is counted.
+/// How hard the index worked: a request's share depends on its tenant's pages and on how many there are of others', not on what
+/// is in those.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// Keys looked up.
+    pub keys: u64,
+    /// Pages whose tokens were compared.
+    pub pages: u64,
+}
+
+/// [`Probes`] that are counted by several threads.
+#[derive(Debug, Default)]
+pub(super) struct ProbeCounter {
+    keys: AtomicU64,
+    pages: AtomicU64,
+}
+
+impl ProbeCounter {
+    pub(super) fn add(&self, keys: usize, pages: usize) {
+        self.keys.fetch_add(keys as u64, Ordering::Relaxed);
+        self.pages.fetch_add(pages as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn read(&self) -> Probes {
+        Probes { keys: self.keys.load(Ordering::Relaxed), pages: self.pages.load(Ordering::Relaxed) }
+    }
+}
+
+/// Tokens that had to be computed, by what the cache knows of their page. The first reason that fits is counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Misses {
     /// The page's key belongs to other tokens here, so that neither it nor what follows was used.
     pub foreign: u64,
@@ -45,21 +78,30 @@ pub struct Misses {
     pub window: u64,
     /// Found in a half-matching page that there was no room to copy.
     pub crowded: u64,
+    /// On a tier, computed with another model, page size or numerics.
+    pub other_fingerprint: u64,
+    /// On a tier, and torn, stale or not what its name says.
+    pub failed_check: u64,
+    /// On a tier from which loading would have taken longer than computing.
+    pub slower: u64,
 }
 
 impl Misses {
     /// Reasons and tokens.
-    pub fn by_reason(&self) -> [(&'static str, u64); 8] {
-        let Misses { foreign, cold, expired, pending, evicted, last, window, crowded } = *self;
+    pub fn by_reason(&self) -> [(&'static str, u64); 11] {
+        let Misses { foreign, cold, expired, pending, evicted, last, window, crowded, .. } = *self;
         [
             ("cold", cold),
             ("pending", pending),
             ("evicted", evicted),
-            ("window", window),
+            ("left the window", window),
             ("expired", expired),
-            ("foreign", foreign),
-            ("crowded", crowded),
-            ("last", last),
+            ("other tokens of the same key", foreign),
+            ("no room to copy", crowded),
+            ("last token, whose logits are wanted", last),
+            ("other fingerprint", self.other_fingerprint),
+            ("failed check", self.failed_check),
+            ("slower than computing", self.slower),
         ]
     }
 

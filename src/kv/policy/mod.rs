@@ -27,7 +27,7 @@ pub(super) use runs::Runs;
 pub use s3_fifo::S3Fifo;
 
 /// The order of eviction of one group's pages. The cache calls it; all calls are about nodes of one tree.
-pub trait Policy: Send {
+pub trait Policy: Send + Sync {
     /// A request at time `now` (ms, never decreasing) refers to all of `path`, shallow first, resident or not.
     fn visit(&mut self, view: View<'_>, now: u64, path: &[NodeId]);
 
