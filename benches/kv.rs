@@ -127,26 +127,46 @@ fn cpu() -> f64 {
     text.split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0.0)
 }
 
+/// What threads ask one cache for.
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    /// All the same prompt, again and again.
+    One,
+    /// Each a prompt of its own, again and again.
+    Distinct,
+    /// Each always a new prompt, for which others are evicted.
+    New,
+}
+
 /// CPU us a request of one round of requests by `threads` threads; `shared` is whether they use one cache.
-fn contend(threads: usize, shared: bool, same: bool) -> f64 {
-    const N: usize = 1000;
-    let caches: Vec<SharedCache> = (0..threads).map(|_| SharedCache::new(cache(POOL_PAGES / 10))).collect();
+fn contend(threads: usize, shared: bool, load: Load) -> f64 {
+    let pages = POOL_PAGES / 10;
+    let requests = if load == Load::New { 100 } else { 1000 };
+    let caches: Vec<SharedCache> = (0..threads).map(|_| SharedCache::new(cache(pages))).collect();
     let barrier = Barrier::new(threads);
     let run = |thread: usize| {
         let cache = &caches[if shared { 0 } else { thread }];
-        let number = if same { 0 } else { thread };
-        let tokens: Vec<u32> = (0..PROMPT_PAGES * PAGE_TOKENS).map(|at| (at * 7 + number * 1_000_003) as u32).collect();
-        let keys = cache.keys(b"", &tokens);
-        let request = || {
-            let mut lease = cache.start(&keys, tokens.len(), 0);
-            assert!(cache.grow(&mut lease, tokens.len(), |_| {}));
-            cache.finish(lease, &keys, tokens.len(), 0);
+        let keys = |number: usize| cache.with(|cache| prompt(cache, number, PROMPT_PAGES));
+        let (first, prompts) = match load {
+            Load::One => (0, 1),
+            Load::Distinct => (thread, 1),
+            // The first ones fill the cache.
+            Load::New => (1000 * thread, requests + 2 * pages / PROMPT_PAGES),
         };
-        request();
+        let prompts: Vec<Keys> = (0..prompts).map(|number| keys(first + number)).collect();
+        let request = |number: usize| {
+            let keys = &prompts[number % prompts.len()];
+            let tokens = keys.tokens().len();
+            let mut lease = cache.start(keys, tokens, 0);
+            assert!(cache.grow(&mut lease, tokens, |_| {}));
+            cache.finish(lease, keys, tokens, 0);
+        };
+        let warm = prompts.len().saturating_sub(requests).max(1);
+        (0..warm).for_each(request);
         barrier.wait();
         let start = cpu();
-        (0..N).for_each(|_| request());
-        (cpu() - start) / N as f64 / 1e3
+        (warm..warm + requests).for_each(request);
+        (cpu() - start) / requests as f64 / 1e3
     };
     let run = &run;
     std::thread::scope(|scope| {
@@ -157,11 +177,11 @@ fn contend(threads: usize, shared: bool, same: bool) -> f64 {
 }
 
 fn threads(report: &mut Report) {
-    for (what, same) in [("one prompt", true), ("distinct prompts", false)] {
+    for (what, load) in [("one prompt", Load::One), ("distinct prompts", Load::Distinct), ("new prompts", Load::New)] {
         // Rounds of the three kinds take turns, so that what else runs disturbs them alike.
         let mut least = [f64::MAX; 3];
         for _ in 0..25 {
-            let round = [contend(1, true, same), contend(2, false, same), contend(2, true, same)];
+            let round = [contend(1, true, load), contend(2, false, load), contend(2, true, load)];
             least.iter_mut().zip(round).for_each(|(least, us)| *least = least.min(us));
         }
         let [alone, control, shared] = least;
