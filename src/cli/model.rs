@@ -72,6 +72,9 @@ pub struct TierArgs {
     /// How long Redis and S3 may take to answer
     #[arg(long = "kv-store-timeout", value_name = "SECONDS", default_value_t = 2.0)]
     pub timeout: f64,
+    /// Use only pages of tiers that were computed under this epoch; raise it to invalidate them all
+    #[arg(long = "kv-epoch", value_name = "N", default_value_t = 0)]
+    pub epoch: u64,
     /// Check pages from tiers on the device before they are used, and compute a sample of them again
     #[arg(long = "kv-verify")]
     pub verify: bool,
@@ -184,6 +187,7 @@ impl EngineArgs {
             tiers: self.tiers.tiers.clone(),
             store_secret: self.tiers.secret()?,
             store_timeout: self.tiers.timeout()?,
+            kv_epoch: self.tiers.epoch,
             verify: self.tiers.verify,
             ..EngineConfig::new(self.model.model.clone())
         })

@@ -35,6 +35,9 @@ pub struct EngineConfig {
     pub store_secret: Option<StoreSecret>,
     /// How long a shared store may take to answer.
     pub store_timeout: Duration,
+    /// Names the pages of this engine apart from those of engines with another epoch. One that is started again is given the
+    /// epoch of the last [`super::Invalidated`], so that what was invalidated stays so on tiers that outlive it.
+    pub kv_epoch: u64,
     /// Check pages from tiers on the device before they are used, and compare a sample of them with computing them again.
     pub verify: bool,
 }
@@ -69,6 +72,7 @@ impl Default for EngineConfig {
             prefix_cache: true,
             tiers: Vec::new(),
             store_secret: None,
+            kv_epoch: 0,
             store_timeout: Duration::from_secs(2),
             verify: false,
         }

@@ -2,6 +2,7 @@
 //!
 //! A session is its tokens; their pages are wherever the cache has them, and are found by their keys. So nothing here can make
 //! an answer wrong: a page that is gone is computed again. Every call says what really happened.
+use super::pages::Pages;
 use super::pins::Pinned;
 use super::request::{Completion, Prompt, Request};
 use super::session::{Engine, Message};
@@ -44,6 +45,9 @@ pub struct Forked<'e> {
 pub struct Invalidated {
     /// Pages freed at once, over all groups. Pages in use are not found any more, and freed later.
     pub pages: usize,
+    /// The epoch in which no page is served that was invalidated by model or salt so far, for
+    /// [`crate::EngineConfig::kv_epoch`] of the next engine on the same tiers.
+    pub epoch: u64,
 }
 
 impl Engine {
@@ -54,22 +58,26 @@ impl Engine {
 
     /// Takes everything that was computed out of service, on every tier.
     pub fn invalidate_model(&self) -> Result<Invalidated> {
-        let pages = self.inner.call(|scheduler| scheduler.pages.cache.invalidate_all())?;
-        Ok(Invalidated { pages })
+        self.invalidate(|pages| pages.cache.invalidate_all())
     }
 
     /// Takes everything that was computed for one tenant out of service, on every tier.
     pub fn invalidate_salt(&self, salt: &[u8]) -> Result<Invalidated> {
         let salt = salt.to_vec();
-        let pages = self.inner.call(move |scheduler| scheduler.pages.cache.invalidate_salt(&salt))?;
-        Ok(Invalidated { pages })
+        self.invalidate(move |pages| pages.cache.invalidate_salt(&salt))
     }
 
-    /// Takes the page that a tenant's prompt ends in, whole pages before it, and all that continues them, out of service.
+    /// Takes the page that a tenant's prompt ends in and all that continues the prompt out of service.
     pub fn invalidate_prefix(&self, salt: &[u8], prompt: &Prompt) -> Result<Invalidated> {
         let (salt, ids) = (salt.to_vec(), self.encode(prompt)?);
-        let job = move |scheduler: &mut super::scheduler::Scheduler| scheduler.pages.invalidate_prefix(&salt, &ids);
-        Ok(Invalidated { pages: self.inner.call(job)? })
+        self.invalidate(move |pages| pages.invalidate_prefix(&salt, &ids))
+    }
+
+    fn invalidate(&self, job: impl FnOnce(&mut Pages) -> usize + Send + 'static) -> Result<Invalidated> {
+        self.inner.call(|scheduler| {
+            let pages = job(&mut scheduler.pages);
+            Invalidated { pages, epoch: scheduler.pages.cache.latest_epoch() }
+        })
     }
 }
 

@@ -87,7 +87,8 @@ impl ModelRunner {
             let fingerprint = fingerprint(file, &shape, &**backend, config);
             (fingerprint, Some(runner.below(fingerprint, config)?))
         };
-        let pages = Pages::new(fingerprint, step.page_tokens, step.tokens, &groups, config.prefix_cache);
+        let mut pages = Pages::new(fingerprint, step.page_tokens, step.tokens, &groups, config.prefix_cache);
+        pages.cache.set_epoch(config.kv_epoch);
         Ok(Loaded { runner, pages, below })
     }
 

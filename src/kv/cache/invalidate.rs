@@ -8,6 +8,17 @@ use crate::kv::key::Keys;
 use crate::kv::tree::NodeId;
 
 impl Cache {
+    /// Begins with this epoch instead of 0: what an earlier process computed before its own invalidations is out of reach if this
+    /// is at least what [`Cache::latest_epoch`] was in it. To be called before the first request.
+    pub fn set_epoch(&mut self, epoch: u64) {
+        self.epoch = epoch;
+    }
+
+    /// The epoch of the tenant whose pages were invalidated most often.
+    pub fn latest_epoch(&self) -> u64 {
+        self.epoch + self.epochs.values().max().copied().unwrap_or(0)
+    }
+
     /// Takes all pages out of service, and gives all prompts new keys, so that copies on other tiers and machines are out of
     /// reach as well. Returns the pages freed, over all groups.
     pub fn invalidate_all(&mut self) -> usize {

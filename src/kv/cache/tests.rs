@@ -226,6 +226,11 @@ fn what_is_invalid_is_not_found() {
     assert_eq!(world.cache.counters().hit_tokens, before);
     world.run(&b);
 
+    let mut next = World::new(Kind::Kvick, &[full(32), windowed(16)], 100);
+    assert_ne!(next.cache.root(b""), world.cache.root(b""), "what was invalidated is served after a restart");
+    next.cache.set_epoch(world.cache.latest_epoch());
+    assert_eq!(next.cache.root(b""), world.cache.root(b""));
+
     let old = world.cache.root(b"");
     world.cache.invalidate_salt(b"");
     assert_ne!(world.cache.root(b""), old);
