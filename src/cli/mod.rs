@@ -11,6 +11,7 @@ mod model;
 mod models;
 mod output;
 mod replay;
+mod replay_engine;
 mod tokenize;
 
 use clap::{Parser, Subcommand};

@@ -1,5 +1,5 @@
 //! `kvick replay`: a request trace through the real cache and its policies.
-use super::output;
+use super::{output, replay_engine};
 use anyhow::Context;
 use kvick::kv::curve::{CurveReport, WhatIf};
 use kvick::kv::policy::Kind;
@@ -27,9 +27,17 @@ pub struct Args {
     /// policies would find [without a number: the middle one of the capacities]
     #[arg(long, value_name = "BLOCKS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     curve: Option<usize>,
+    /// Serve the requests with the real scheduler on a device that only keeps time, without and with the cache
+    #[arg(long, conflicts_with_all = ["capacity", "policy", "svg"])]
+    engine: bool,
+    #[command(flatten)]
+    machine: replay_engine::Machine,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.engine {
+        return replay_engine::run(&args.trace, &args.machine, args.curve.is_some(), args.json);
+    }
     let trace = Trace::open(&args.trace)?;
     let mut rows = Vec::new();
     if !args.json {

@@ -18,6 +18,7 @@ mod io;
 mod output;
 mod pages;
 mod pins;
+pub mod replay;
 mod report;
 mod request;
 mod runner;

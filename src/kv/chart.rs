@@ -124,7 +124,7 @@ fn axes(out: &mut String, scale: &Scale, lines: &[Line<'_>]) {
         let _ = writeln!(out, r##"<path d="M{x:.1} {bottom}v5" stroke="#888"/>"##);
         if x >= free_from {
             let y = bottom + 20.0;
-            let _ = writeln!(out, r#"<text x="{x:.1}" y="{y}" text-anchor="middle">{capacity}</text>"#);
+            let _ = writeln!(out, r#"<text x="{x:.1}" y="{y}" text-anchor="middle">{}</text>"#, grouped(capacity));
             free_from = x + 48.0;
         }
     }
@@ -162,24 +162,23 @@ fn draw(out: &mut String, scale: &Scale, line: &Line<'_>) {
 /// Names at the ends of the solid lines, or at those of the dashed ones where there are no others.
 fn labels(out: &mut String, scale: &Scale, lines: &[Line<'_>]) {
     let replayed = |policy: &str| lines.iter().any(|line| !line.live && line.policy == policy);
-    let mut ends: Vec<_> = lines
-        .iter()
-        .filter(|line| !line.live || !replayed(line.policy))
-        .map(|line| (scale.y(line.points.last().map_or(0.0, |point| point.1)), line))
+    let named = lines.iter().filter(|line| !line.live || !replayed(line.policy));
+    let mut ends: Vec<_> = named
+        .filter_map(|line| line.points.last().map(|&(capacity, percent)| (scale.x(capacity), scale.y(percent), line)))
         .collect();
-    ends.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let mut free = TOP - LABEL;
-    for (y, line) in ends {
-        let y = y.max(free);
-        free = y + LABEL;
-        let (x, y, colour, policy) = (WIDTH - RIGHT + 10.0, y + 4.0, line.colour(), line.policy);
-        let _ = writeln!(out, r#"<text x="{x}" y="{y:.1}" fill="{colour}">{policy}</text>"#);
+    ends.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    let (mut column, mut free) = (0.0, 0.0);
+    for (x, y, line) in ends {
+        let y = if x == column { y.max(free) } else { y };
+        (column, free) = (x, y + LABEL);
+        let (x, y, colour, policy) = (x + 10.0, y + 4.0, line.colour(), line.policy);
+        let _ = writeln!(out, r#"<text x="{x:.1}" y="{y:.1}" fill="{colour}">{policy}</text>"#);
     }
 }
 
 fn legend(out: &mut String, live: &CurveReport) {
     let (x, y) = (LEFT + 14.0, TOP + 14.0);
-    let text = format!("estimated live by one cache of {} blocks", live.actual.pages);
+    let text = format!("estimated live by one cache of {} blocks", grouped(live.actual.pages));
     let _ = writeln!(
         out,
         r##"<path d="M{x} {y}h34" stroke="#444" stroke-width="2" stroke-dasharray="5 4"/><circle cx="{}" cy="{y}" r="4.5" fill="white" stroke="#444" stroke-width="1.5"/><text x="{}" y="{}">{text}</text>
@@ -193,6 +192,13 @@ fn legend(out: &mut String, live: &CurveReport) {
         x + 44.0,
         y + 22.0
     );
+}
+
+/// With commas between thousands.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let comma = |at: usize| at > 0 && (digits.len() - at).is_multiple_of(3);
+    digits.chars().enumerate().flat_map(|(at, digit)| comma(at).then_some(',').into_iter().chain([digit])).collect()
 }
 
 fn escape(text: &str) -> String {
@@ -233,6 +239,7 @@ mod tests {
         assert_eq!(picture.matches("<polyline").count(), 4);
         assert_eq!(picture.matches("stroke-dasharray").count(), 3, "two estimated lines and the legend");
         assert!(picture.contains("kvick (live), 64000 blocks: 35.00 %") && picture.contains("cache of 500 blocks"));
+        assert_eq!((grouped(5), grouped(1234), grouped(1_000_000)), ("5".into(), "1,234".into(), "1,000,000".into()));
         assert_eq!((picture.matches(">kvick</text>").count(), picture.matches(">arc</text>").count()), (1, 1));
     }
 }
