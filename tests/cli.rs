@@ -328,3 +328,44 @@ fn bench_counts_what_it_measures() {
     }
     program.model("bench", &["--tokens", "0"]).fails(1, &["nothing to measure"]);
 }
+
+#[test]
+fn tiers_that_cannot_work_are_refused_with_their_cure() {
+    let program = Program::new();
+    let refused = |code: i32, args: &[&str], words: &[&str]| {
+        let run = program.model("generate", &[&["ABC"][..], args].concat());
+        assert!(!run.stderr.contains("hunter2"), "a credential in {}", run.stderr);
+        run.fails(code, words);
+    };
+    refused(2, &["--kv-tier", "hots=1GiB"], &["--kv-tier", "host=SIZE"]);
+    refused(2, &["--kv-tier", "rediss=redis://:hunter2@h"], &["redis=URL"]);
+    refused(2, &["--kv-tier", "disk=folder"], &["disk=PATH,10GiB"]);
+    refused(1, &["--kv-tier", "host=100"], &["a page of this model takes"]);
+    refused(1, &["--kv-tier", "host=9000TiB"], &["of memory"]);
+    refused(1, &["--kv-tier", "disk=tiny.gguf,1GB"], &["tiny.gguf", "--kv-tier disk="]);
+    refused(1, &["--kv-tier", "host=1MB", "--kv-tier", "host=2MB"], &["two tiers on host"]);
+    refused(1, &["--kv-tier", "host=1MB", "--no-prefix-cache"], &["--no-prefix-cache", "drop one"]);
+    refused(1, &["--kv-verify"], &["--kv-verify", "give --kv-tier"]);
+    refused(1, &["--kv-tier", "host=1MB", "--kv-store-secret", "nowhere"], &["--kv-store-secret nowhere"]);
+    refused(1, &["--kv-tier", "redis=redis://:hunter2@127.0.0.1:1"], &["redis"]);
+    let empty = program.write("empty", " \n");
+    refused(1, &["--kv-tier", "host=1MB", "--kv-store-secret", empty.to_str().unwrap()], &["is empty"]);
+}
+
+#[test]
+fn a_disk_tier_keeps_what_another_process_computed() {
+    let program = Program::new();
+    let secret = program.write("secret", "correct horse");
+    let secret = secret.to_str().unwrap();
+    let tier =
+        ["--kv-tier", "disk=pages,1MB", "--kv-store-secret", secret, "--json", "--max-tokens", "3", "--ignore-eos"];
+    let answer = |more: &[&str]| {
+        let text = "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJ";
+        program.model("generate", &[&[text][..], &tier, more].concat()).json()[0]["ids"].clone()
+    };
+    let first = answer(&[]);
+    let files = std::fs::read_dir(program.path("pages")).unwrap().count();
+    assert_eq!(files, 1, "one folder of one model");
+    assert_eq!(answer(&[]), first);
+    assert_eq!(answer(&["--kv-verify"]), first);
+}

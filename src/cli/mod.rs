@@ -13,6 +13,7 @@ mod output;
 mod replay;
 mod replay_engine;
 mod tokenize;
+mod turns;
 
 use clap::{Parser, Subcommand};
 use output::Closed;

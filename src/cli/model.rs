@@ -1,10 +1,10 @@
 //! Arguments that name a model, a device and their memory.
-use super::output::{Progress, note};
+use super::output::{Progress, Usage, note};
 use anyhow::Context;
 use clap::ValueEnum;
 use kvick::backend::{Backend, Float, KvTypes};
 use kvick::engine::{StoreSecret, TierSpec, parse_size};
-use kvick::models::Evaluator;
+use kvick::models::{Evaluator, ModelConfig};
 use kvick::text::{Spelling, Tokenizer};
 use kvick::{Engine, EngineConfig, models, open, store, weights};
 use std::path::{Path, PathBuf};
@@ -64,26 +64,30 @@ pub struct EngineArgs {
 #[command(next_help_heading = "KV tiers")]
 pub struct TierArgs {
     /// host=SIZE, disk=PATH,SIZE, redis=URL or s3=s3://bucket/prefix (may be given once each)
+    // Text, since clap would repeat what it cannot parse, and that may be a URL with a password.
     #[arg(long = "kv-tier", value_name = "TIER")]
-    pub tiers: Vec<TierSpec>,
+    tiers: Vec<String>,
     /// Authenticate pages with the secret in FILE; $KVICK_KV_STORE_SECRET has the secret itself
     #[arg(long = "kv-store-secret", value_name = "FILE")]
-    pub secret: Option<PathBuf>,
+    secret: Option<PathBuf>,
     /// How long Redis and S3 may take to answer
     #[arg(long = "kv-store-timeout", value_name = "SECONDS", default_value_t = 2.0)]
-    pub timeout: f64,
-    /// Use only pages of tiers that were computed under this epoch; raise it to invalidate them all
-    #[arg(long = "kv-epoch", value_name = "N", default_value_t = 0)]
-    pub epoch: u64,
+    timeout: f64,
     /// Check pages from tiers on the device before they are used, and compute a sample of them again
     #[arg(long = "kv-verify")]
-    pub verify: bool,
+    verify: bool,
 }
 
 /// The variable with the secret, for those who would rather not have it in a file.
 const SECRET: &str = "KVICK_KV_STORE_SECRET";
 
 impl TierArgs {
+    /// The tiers in the order given.
+    fn tiers(&self) -> anyhow::Result<Vec<TierSpec>> {
+        let parse = |text: &String| text.parse().map_err(|e| Usage(format!("--kv-tier: {e}")).into());
+        self.tiers.iter().map(parse).collect()
+    }
+
     /// The secret, if there are tiers to use it for.
     fn secret(&self) -> anyhow::Result<Option<StoreSecret>> {
         let text = match &self.secret {
@@ -98,9 +102,8 @@ impl TierArgs {
     }
 
     fn timeout(&self) -> anyhow::Result<Duration> {
-        Duration::try_from_secs_f64(self.timeout).map_err(|_| {
-            super::output::Usage("--kv-store-timeout takes a number of seconds, for example 0.5".into()).into()
-        })
+        Duration::try_from_secs_f64(self.timeout)
+            .map_err(|_| Usage("--kv-store-timeout takes a number of seconds, for example 0.5".into()).into())
     }
 }
 
@@ -124,6 +127,18 @@ impl ModelArgs {
     /// The model's path; it is fetched first if that is needed.
     pub fn path(&self) -> anyhow::Result<PathBuf> {
         Ok(store::resolve(&self.model, &mut Progress::new())?)
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> anyhow::Result<ModelConfig> {
+        Ok(models::read_config(&open_file(&self.path()?)?)?)
+    }
+
+    /// Bytes of the KV pages of one sequence of this length.
+    pub fn kv_bytes(&self, tokens: usize, config: EngineConfig) -> anyhow::Result<u64> {
+        let layouts = self.shape()?.kv_layouts(config.page_tokens, config.kv_types());
+        let pages = tokens.div_ceil(config.page_tokens);
+        Ok(layouts.iter().map(|layout| (pages * layout.page_bytes()) as u64).sum())
     }
 
     /// Only its tokenizer.
@@ -184,10 +199,9 @@ impl EngineArgs {
             step_tokens: self.step_tokens,
             max_seqs: self.max_seqs,
             prefix_cache: !self.no_prefix_cache,
-            tiers: self.tiers.tiers.clone(),
+            tiers: self.tiers.tiers()?,
             store_secret: self.tiers.secret()?,
             store_timeout: self.tiers.timeout()?,
-            kv_epoch: self.tiers.epoch,
             verify: self.tiers.verify,
             ..EngineConfig::new(self.model.model.clone())
         })

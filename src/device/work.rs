@@ -2,7 +2,7 @@
 use super::driver::is_emulated;
 
 /// Work of one kernel since the last reset.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KernelWork {
     /// Its name.
     pub name: String,

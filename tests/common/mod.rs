@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 pub mod attention;
 pub mod batch;
+pub mod conversations;
 pub mod device;
 pub mod gguf;
 pub mod models;
@@ -10,6 +11,7 @@ pub mod program;
 pub mod reference;
 pub mod rng;
 pub mod sampling;
+pub mod servers;
 pub mod soak;
 pub mod tensors;
 pub mod tolerance;
