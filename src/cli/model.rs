@@ -73,6 +73,9 @@ pub struct TierArgs {
     /// How long Redis and S3 may take to answer
     #[arg(long = "kv-store-timeout", value_name = "SECONDS", default_value_t = 2.0)]
     timeout: f64,
+    /// Use only pages of tiers that were computed under this epoch; raise it to invalidate them all
+    #[arg(long = "kv-epoch", value_name = "N", default_value_t = 0)]
+    epoch: u64,
     /// Check pages from tiers on the device before they are used, and compute a sample of them again
     #[arg(long = "kv-verify")]
     verify: bool,
@@ -203,6 +206,7 @@ impl EngineArgs {
             store_secret: self.tiers.secret()?,
             store_timeout: self.tiers.timeout()?,
             verify: self.tiers.verify,
+            kv_epoch: self.tiers.epoch,
             ..EngineConfig::new(self.model.model.clone())
         })
     }
