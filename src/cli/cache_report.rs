@@ -1,6 +1,7 @@
 //! `--cache-report`: what prompts found in the KV cache, and why not more.
 use super::output;
 use kvick::CacheStats;
+use kvick::kv::curve::CurveReport;
 use serde_json::json;
 
 /// A table on stderr, or an object on stdout.
@@ -46,7 +47,22 @@ fn table(stats: &CacheStats) -> String {
     if stats.other_salt_tokens > 0 {
         line("cached under more than one salt", stats.other_salt_tokens, String::new());
     }
+    if let Some(curve) = stats.curve.as_ref().filter(|curve| curve.sampled > 0) {
+        lines.push(what_if(curve));
+    }
     lines.join("\n")
+}
+
+/// Pages that would be found with other amounts of memory, and with other policies.
+fn what_if(curve: &CurveReport) -> String {
+    let ours = curve.points.iter().filter(|what| what.policy == curve.actual.policy);
+    let others: Vec<String> = ours.map(|what| format!("{} {:.1} %", what.pages, what.hit_percent)).collect();
+    let regret: Vec<String> = curve.regret.iter().map(|(policy, points)| format!("{policy} {points:+.1}")).collect();
+    format!(
+        "  pages found with as many KV pages: {}\n  points more or less with another policy: {}",
+        others.join(", "),
+        regret.join(", ")
+    )
 }
 
 fn size(bytes: u64) -> String {

@@ -28,6 +28,8 @@ pub struct EngineConfig {
     pub page_tokens: usize,
     /// Keep the pages of what was computed while there is room, for prompts that begin alike.
     pub prefix_cache: bool,
+    /// Estimate beside the work what other amounts of KV memory and other policies would find; see [`crate::CacheStats`].
+    pub cache_curve: bool,
     /// Where pages go that are kept below the device; asked in the order host, disk, Redis, S3.
     pub tiers: Vec<TierSpec>,
     /// Authenticates the pages of tiers, so that one who can write to a store cannot forge them. Engines that share one have
@@ -70,6 +72,7 @@ impl Default for EngineConfig {
             step_tokens: 512,
             page_tokens: 16,
             prefix_cache: true,
+            cache_curve: true,
             tiers: Vec::new(),
             store_secret: None,
             kv_epoch: 0,

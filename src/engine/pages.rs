@@ -116,6 +116,7 @@ impl Pages {
 
     /// Gives a sequence that will run what is cached of it.
     pub fn open(&mut self, s: &mut Sequence) {
+        self.unexpect(s);
         s.lease = Some(match (self.reuse, s.preempted) {
             (false, _) => self.cache.blank(),
             (true, false) => self.cache.start(&s.keys, s.findable(), self.now),
@@ -123,6 +124,21 @@ impl Pages {
         });
         if !s.preempted {
             s.found = s.computed();
+        }
+    }
+
+    /// Says once that a waiting sequence will ask for what is cached of it.
+    pub fn expect(&mut self, s: &mut Sequence) {
+        if self.reuse && !s.asked {
+            s.asked = true;
+            s.expected = self.cache.expect(&s.keys, s.findable(), self.now);
+        }
+    }
+
+    fn unexpect(&mut self, s: &mut Sequence) {
+        s.asked = false;
+        if let Some(expected) = s.expected.take() {
+            self.cache.unexpect(expected);
         }
     }
 
@@ -176,6 +192,7 @@ impl Pages {
     }
 
     fn close(&mut self, s: &mut Sequence) {
+        self.unexpect(s);
         match s.lease.take() {
             Some(lease) if self.reuse => {
                 let computed = lease.filled();
@@ -188,6 +205,7 @@ impl Pages {
 
     /// Takes the pages of a sequence that failed; what was not published is lost.
     pub fn discard(&mut self, s: &mut Sequence) {
+        self.unexpect(s);
         if let Some(lease) = s.lease.take() {
             self.cache.cancel(lease);
         }

@@ -183,7 +183,8 @@ fn core(requests: usize, config: &ReplayConfig) -> Result<Core<VirtualDevice>> {
     let scheduler = Scheduler::new(pages, config.step_tokens, config.max_seqs);
     let [prefill_s, decode_s] = speeds.map(|speed| 1.0 / speed);
     let runner = VirtualDevice { prefill_s, decode_s, now: 0.0, given: vec![Given::default(); requests] };
-    Ok(Core { scheduler, runner, tokenizer: None, stats: Stats::default() })
+    let stats = Stats { copied_pages: vec![0], ..Stats::default() };
+    Ok(Core { scheduler, runner, tokenizer: None, stats })
 }
 
 fn submit(core: &mut Core<VirtualDevice>, number: u64, request: &Request<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 use super::session::{Engine, Stats};
 use crate::error::Result;
 use crate::kv::cache::Misses;
+use crate::kv::curve::CurveReport;
 
 /// Counts since the engine was loaded. Every token of a prompt is found on one tier or missed for one reason.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -27,6 +28,9 @@ pub struct CacheStats {
     /// Tokens that are cached now for a second and any further salt. They are why a miss may be cold although the tokens are
     /// cached: a request is never told of other tenants' pages, and whoever runs the engine is told only this sum.
     pub other_salt_tokens: u64,
+    /// What other amounts of KV memory and other policies would have found, estimated from a sample of the pages; `None` if that
+    /// is off ([`crate::EngineConfig::cache_curve`]).
+    pub curve: Option<CurveReport>,
 }
 
 /// What was found on one tier.
@@ -48,7 +52,7 @@ impl CacheStats {
         self.tiers.iter().map(|tier| tier.tokens).sum()
     }
 
-    pub(super) fn new(stats: &Stats, page_bytes: &[u64], other_salt_tokens: u64) -> Self {
+    pub(super) fn new(stats: &Stats, page_bytes: &[u64], other_salt_tokens: u64, curve: Option<CurveReport>) -> Self {
         let cache = &stats.cache;
         let saved_tokens = cache.hit_tokens + cache.forked_tokens;
         let speed = stats.prompt_step_tokens as f64 / (stats.prompt_step_micros as f64 / 1e6);
@@ -63,6 +67,7 @@ impl CacheStats {
             saved_tokens,
             saved_seconds: (stats.prompt_step_tokens > 0).then_some(saved_tokens as f64 / speed),
             other_salt_tokens,
+            curve,
         }
     }
 }
@@ -70,7 +75,10 @@ impl CacheStats {
 impl Engine {
     /// What the KV cache did so far. For whoever runs the engine: the counts are of all tenants.
     pub fn cache_stats(&self) -> Result<CacheStats> {
-        let other_salt_tokens = self.inner.call(|scheduler| scheduler.pages.cache.shared_across_salts())?;
-        Ok(CacheStats::new(&self.stats(), &self.page_bytes, other_salt_tokens))
+        let (other_salt_tokens, curve) = self.inner.call(|scheduler| {
+            let cache = &scheduler.pages.cache;
+            (cache.shared_across_salts(), cache.curve())
+        })?;
+        Ok(CacheStats::new(&self.stats(), &self.page_bytes, other_salt_tokens, curve))
     }
 }

@@ -8,6 +8,8 @@ use super::stores;
 use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, KvHalf, KvLayout, KvTypes, Sample};
 use crate::error::Result;
 use crate::kv::cache::PageCopy;
+use crate::kv::curve::CurveConfig;
+use crate::kv::policy::Kind;
 use crate::kv::tier::Tiers;
 use crate::kv::{Fingerprint, GroupConfig};
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
@@ -89,6 +91,10 @@ impl ModelRunner {
         };
         let mut pages = Pages::new(fingerprint, step.page_tokens, step.tokens, &groups, config.prefix_cache);
         pages.cache.set_epoch(config.kv_epoch);
+        let watched = groups.iter().find(|group| group.window.is_none());
+        if let (Some(group), true) = (watched, config.prefix_cache && config.cache_curve) {
+            pages.cache.watch(CurveConfig::new(Kind::Kvick, group.pages, step.page_tokens));
+        }
         Ok(Loaded { runner, pages, below })
     }
 

@@ -7,6 +7,9 @@ use super::pages::Pages;
 use super::sequence::Sequence;
 use std::collections::VecDeque;
 
+/// Waiting sequences whose cached pages are kept for them as long as there are others to evict.
+const LOOKAHEAD: usize = 32;
+
 /// Tokens of one running sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Chunk {
@@ -61,6 +64,9 @@ impl Scheduler {
         }
         while self.admit(&chunks) && self.extend(self.running.len() - 1, &mut chunks) {}
         chunks.sort_by_key(|c| c.tokens != 1);
+        for s in self.waiting.iter_mut().take(LOOKAHEAD) {
+            self.pages.expect(s);
+        }
         chunks
     }
 

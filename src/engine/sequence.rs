@@ -2,6 +2,7 @@
 use super::config::PENALTY_WINDOW;
 use super::output::Output;
 use crate::backend::SampleParams;
+use crate::kv::cache::Expected;
 use crate::kv::{Keys, Lease};
 
 /// A request on its way to the engine's thread.
@@ -41,6 +42,9 @@ pub(super) struct Sequence {
     /// Whether it ran before and gave its pages up.
     pub preempted: bool,
     pub priority: i32,
+    /// Whether the cache was told, while it waits, what it will ask for, and what of that is cached.
+    pub asked: bool,
+    pub expected: Option<Expected>,
     /// Tokens of the prompt that were found when it first ran.
     pub found: usize,
     pub sampling: SampleParams,
@@ -54,7 +58,20 @@ impl Sequence {
     pub fn new(keys: Keys, submission: Submission) -> Self {
         let Submission { prompt, limit, priority, sampling, output, twins, .. } = submission;
         let prompt = prompt.len();
-        Sequence { keys, prompt, limit, lease: None, preempted: false, priority, found: 0, sampling, output, twins }
+        Sequence {
+            keys,
+            prompt,
+            limit,
+            lease: None,
+            preempted: false,
+            priority,
+            asked: false,
+            expected: None,
+            found: 0,
+            sampling,
+            output,
+            twins,
+        }
     }
 
     /// The sequence of a twin, on pages shared with this one.

@@ -8,6 +8,10 @@ use crate::kv::tree::NodeId;
 /// Children looked at for the longest common part of a half-matching page, newest first.
 const SIBLINGS: usize = 16;
 
+/// What a waiting request will find ([`Cache::expect`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected(NodeId);
+
 /// How far a prompt is cached.
 struct Reach {
     /// Full pages that every group can serve.
@@ -91,6 +95,31 @@ impl Cache {
         let lease = self.lease(keys, &path[..reach.pages], partial);
         self.scratch = path;
         lease
+    }
+
+    /// Tells the policies that a request which waits will ask for what is cached of this sequence, so that it goes last. Undo it
+    /// with [`Cache::unexpect`]. `None` if nothing is cached.
+    pub fn expect(&mut self, keys: &Keys, limit: usize, now: u64) -> Option<Expected> {
+        let mut path = std::mem::take(&mut self.scratch);
+        self.find(keys, &mut path);
+        let pages = self.reach(keys, &path, limit, now).pages;
+        let expected = path[..pages].last().map(|&node| Expected(node));
+        self.scratch = path;
+        self.want(expected?, true);
+        expected
+    }
+
+    /// The request does not wait any longer.
+    pub fn unexpect(&mut self, expected: Expected) {
+        self.want(expected, false);
+    }
+
+    fn want(&mut self, Expected(node): Expected, wanted: bool) {
+        for (group, policy) in self.policies.iter_mut().enumerate() {
+            if self.tree.window(group).is_none() {
+                policy.want(self.tree.view(group), node, wanted);
+            }
+        }
     }
 
     /// Pages of each group that [`Cache::start`] would find and that are in use already, so that they cost no room.

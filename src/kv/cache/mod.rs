@@ -28,6 +28,7 @@ mod stats;
 mod tests;
 
 pub use lease::{Lease, PageCopy};
+pub use lookup::Expected;
 pub use shared::{SharedCache, SharedLease};
 pub use stats::{Counters, Misses, Probes};
 

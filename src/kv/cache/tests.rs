@@ -189,6 +189,32 @@ fn pinned_pages_stay_and_room_is_refused() {
 }
 
 #[test]
+fn what_a_waiting_request_will_ask_for_goes_last() {
+    let (a, b, c): (Vec<u32>, Vec<u32>, Vec<u32>) = ((0..16).collect(), (50..66).collect(), (80..96).collect());
+    for wait in [false, true] {
+        let mut world = World::new(Kind::Kvick, &[full(8)], 100);
+        world.run(&a);
+        world.run(&b);
+        let keys = world.cache.keys(b"", &a);
+        let expected = wait.then(|| world.cache.expect(&keys, 15, world.now).expect("is cached"));
+        world.run(&c);
+        let cached = |world: &mut World, tokens: &[u32]| {
+            let lease = world.cache.hold(&world.cache.keys(b"", tokens), world.now);
+            let found = lease.filled();
+            world.cache.cancel(lease);
+            found
+        };
+        assert_eq!((cached(&mut world, &a) > 0, cached(&mut world, &b) > 0), (wait, !wait), "waiting: {wait}");
+        if let Some(expected) = expected {
+            world.cache.unexpect(expected);
+            world.cache.unexpect(expected);
+        }
+        assert_eq!(world.cache.expect(&world.cache.keys(b"x", &a), 15, world.now), None, "nothing is cached there");
+        world.close();
+    }
+}
+
+#[test]
 fn two_that_compute_the_same_keep_one_copy() {
     let mut world = World::new(Kind::Kvick, &[full(16)], 100);
     for _ in 0..2 {

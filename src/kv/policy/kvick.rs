@@ -52,6 +52,11 @@ impl Policy for Kvick {
         self.on().freed(view, node);
     }
 
+    fn want(&mut self, view: View<'_>, node: NodeId, wanted: bool) {
+        self.runs.want(node, wanted);
+        self.on().visit(view, 0, &[]);
+    }
+
     fn forget(&mut self, view: View<'_>, node: NodeId) {
         self.runs.forget(view, node);
     }

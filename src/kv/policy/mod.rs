@@ -49,6 +49,10 @@ pub trait Policy: Send + Sync {
     /// A resident node is of little use now: it left the window of the request that computed it.
     fn retire(&mut self, _view: View<'_>, _node: NodeId) {}
 
+    /// A request that waits will ask for this node and what it hangs on, or (`wanted` is false) does not wait any longer. A hint:
+    /// what is wanted should go last.
+    fn want(&mut self, _view: View<'_>, _node: NodeId, _wanted: bool) {}
+
     /// A node without pages will be forgotten; its id may come back as another page.
     fn forget(&mut self, _view: View<'_>, _node: NodeId) {}
 }

@@ -19,6 +19,8 @@ const TAIL: u8 = 2;
 /// Steps of worth that are told apart: a tenth of an octave each.
 pub(super) const SHELVES: usize = 512;
 const UNPRICED: u16 = u16::MAX;
+/// Nodes wanted at once; more are not heeded.
+const MOST_WANTED: usize = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -54,6 +56,8 @@ pub(in crate::kv) struct Runs {
     age_links: Links,
     now: u64,
     changes: Vec<Change>,
+    /// The deepest nodes that waiting requests will ask for.
+    wanted: Vec<NodeId>,
 }
 
 impl Default for Runs {
@@ -67,6 +71,7 @@ impl Default for Runs {
             age_links: Links::default(),
             now: 0,
             changes: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 }
@@ -77,12 +82,15 @@ impl Runs {
         self.owner[node as usize]
     }
 
-    /// The shelf of a run: those on the lowest go first. Worked out when a cache asks for the first time since the last change.
+    /// The shelf of a run: those on the lowest go first, and on the highest is only what a waiting request wants. Worked out when a cache asks for the first time since the last change.
     pub(super) fn shelf(&mut self, run: u32) -> usize {
         let record = &mut self.runs[run as usize];
+        if record.shelf == UNPRICED && self.wanted.iter().any(|&node| self.owner[node as usize] == run) {
+            record.shelf = SHELVES as u16 - 1;
+        }
         if record.shelf == UNPRICED {
             let worth = self.hazards.worth(&record.traits, record.bin);
-            record.shelf = ((worth.max(1e-20).log2() + 40.0) * 10.0).clamp(0.0, SHELVES as f32 - 1.0) as u16;
+            record.shelf = ((worth.max(1e-20).log2() + 40.0) * 10.0).clamp(0.0, SHELVES as f32 - 2.0) as u16;
         }
         record.shelf as usize
     }
@@ -129,10 +137,26 @@ impl Runs {
         self.extend(view, above, nodes);
     }
 
+    /// See [`super::Policy::want`].
+    pub(super) fn want(&mut self, node: NodeId, wanted: bool) {
+        self.changes.clear();
+        match self.wanted.iter().position(|&other| other == node) {
+            Some(at) if !wanted => {
+                self.wanted.swap_remove(at);
+            }
+            _ if wanted && self.wanted.len() < MOST_WANTED => self.wanted.push(node),
+            _ => return,
+        }
+        if let Some(&run) = self.owner.get(node as usize).filter(|&&run| run != NONE) {
+            self.price(run);
+        }
+    }
+
     /// See [`super::Policy::forget`].
     pub(in crate::kv) fn forget(&mut self, view: View<'_>, node: NodeId) {
         let Some(owner) = self.owner.get_mut(node as usize) else { return };
         let run = std::mem::replace(owner, NONE);
+        self.wanted.retain(|&wanted| wanted != node);
         if run == NONE {
             return;
         }
