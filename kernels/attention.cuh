@@ -42,17 +42,14 @@ struct Pages {
   const uint32_t* table;
   uint32_t shift;       // log2(page_tokens)
   uint32_t page_units;  // 16-byte units from one page to the next
-  uint32_t key_units;   // and from one key to the next
 
   __device__ __forceinline__ Pages(const BatchParams& batch, const KvParams& kv, uint32_t seq)
       : table(reinterpret_cast<const uint32_t*>(batch.page_tables) + uint64_t(seq) * batch.pages_per_seq),
         shift(31 - __clz(kv.page_tokens)),
-        page_units(uint32_t(kv.page_bytes / 16)),
-        key_units(kv.head_dim / 8) {}
+        page_units(uint32_t(kv.page_bytes / 16)) {}
 
-  // Units from the group's base to key `run` (a multiple of 8).
-  __device__ __forceinline__ uint32_t unit(uint32_t run) const {
-    const uint32_t page = __ldg(table + (run >> shift));
-    return page * page_units + (run & ((1u << shift) - 1)) * key_units;
-  }
+  // The page of key `run` (a multiple of 8).
+  __device__ __forceinline__ uint32_t page(uint32_t run) const { return __ldg(table + (run >> shift)); }
+  // Runs before it in its page.
+  __device__ __forceinline__ uint32_t runs_before(uint32_t run) const { return (run & ((1u << shift) - 1)) / 8; }
 };

@@ -3,35 +3,26 @@
 // Grid (splits, kv_heads * head tiles, decodes), 4 warps. Up to 8 query heads of one KV head are the columns of the products
 //   S^T (keys x heads) = K Q^T        O^T (dims x heads) = V^T P^T
 // so one read of K and V serves the group. The warps take tiles of 16 or 32 keys in turn, each with its own softmax state.
-// K and V go from global memory to mma fragments without shared memory and without barriers, in 16-byte loads
-// (g = lane / 4, t = lane % 4):
-//   K: a lane takes dims 32c + 8t .. +8 of keys g and g+8; four lanes read 64 contiguous bytes. The order of the dims within a
-//      product does not matter as long as Q, loaded in the same way, has the same.
-//   V: a lane takes dims 64s + 8g .. +8 of keys 2t, 2t+1, 2t+8, 2t+9; byte permutes pair the keys. Rows g and g+8 of product
-//      i stand for dims 8g+2i and 8g+2i+1.
+// K and V go from the pages to operands of tensor cores without shared memory and without barriers (fragments.cuh).
 // Bytes: K and V once per head tile, Q and O once, and with splits 8 * (head_dim + 2) floats per block, twice.
-// Bound by memory: about 11 warp instructions per 16 bytes a lane at head_dim 64.
+// Bound by memory: about 11 warp instructions per 16 bytes a lane at head_dim 64, of pages with scales about 45.
 // Keys outside [first, stop) may be NaN: their scores become -inf and their V rows zero.
 #include "attention.cuh"
-#include "mma.cuh"
+#include "fragments.cuh"
 
 constexpr int kWarps = 4;
 constexpr int kHeads = 8;
 
 template <int D>
-struct Shape {
-  static constexpr int kTiles = D <= 96 ? 2 : 1;  // of 16 keys, per step of a warp
-  static constexpr int kKeys = 16 * kTiles;
-  static constexpr int kRuns = 2 * kTiles;
-  static constexpr int kChunks = D / 32;     // of K: 16 bytes a lane and key
-  static constexpr int kSlabs = D / 64;      // of V: 16 bytes a lane and key
-  static constexpr bool kHalf = D % 64 != 0;  // and 8 bytes more
-  static constexpr int kOut = D / 16;
+struct Shape : TileShape<D> {
+  static constexpr int kKeys = 16 * TileShape<D>::kTiles;
+  static constexpr int kRuns = 2 * TileShape<D>::kTiles;
   // K of the next tile is loaded while this one is worked on, where registers allow.
   static constexpr bool kAhead = D <= 128;
   // Heads 2t and 2t+1 are neighbours in one row, padded so that the lanes of a store meet 32 banks.
   static constexpr int kPairStride = 2 * D + 2;
   static constexpr int kPartial = kHeads * (D + 2);
+  static constexpr int kBlocks = D == 64 || D == 128 ? 3 : 2;  // of an SM (resident_blocks in src/launch/attention.rs)
 };
 
 // The keys of one block, and where its sequence stands.
@@ -50,15 +41,13 @@ struct Range {
   }
 };
 
-// One warp's online softmax over its tiles.
-template <typename F, int D>
+// One warp's online softmax over its tiles. KC, VC: K and V are codes with scales.
+template <typename F, int D, bool KC, bool VC>
 struct Warp {
   using S = Shape<D>;
   uint4 q[S::kChunks];
-  uint4 k[S::kRuns][S::kChunks];
-  uint4 v[S::kSlabs][2 * S::kRuns];
-  uint2 v_half[2 * S::kRuns];
-  uint32_t units[S::kRuns];  // of the tile in k
+  Keys<F, D, KC> keys;
+  Values<F, D, VC> values;
   float out[S::kOut][4];
   float max[2], sum[2];  // of heads 2t and 2t+1
 
@@ -77,53 +66,12 @@ struct Warp {
     }
   }
 
-  // `base`: K of the lane's first element in page 0.
-  __device__ __forceinline__ void load_k(uint64_t base) {
+  // V of keys that do not count becomes zero: 0 * NaN would be NaN. `key`: the lane's first.
+  __device__ __forceinline__ void clear_values(uint32_t key, uint32_t first, uint32_t stop) {
 #pragma unroll
-    for (int r = 0; r < S::kRuns; r++) {
-      const uint4* from = reinterpret_cast<const uint4*>(base + uint64_t(units[r]) * 16);
-#pragma unroll
-      for (int c = 0; c < S::kChunks; c++) k[r][c] = __ldg(from + 4 * c);
-    }
-  }
-
-  // `base`: V of the lane's first element in page 0; `half`: of its last 4 dims where head_dim is not a multiple of 64.
-  __device__ __forceinline__ void load_v(uint64_t base, uint64_t half) {
-#pragma unroll
-    for (int r = 0; r < S::kRuns; r++) {
-#pragma unroll
-      for (int odd = 0; odd < 2; odd++) {
-        const uint64_t at = uint64_t(units[r]) * 16 + odd * (D * 2);
-#pragma unroll
-        for (int s = 0; s < S::kSlabs; s++) v[s][2 * r + odd] = __ldg(reinterpret_cast<const uint4*>(base + at) + 8 * s);
-        if (S::kHalf) v_half[2 * r + odd] = __ldg(reinterpret_cast<const uint2*>(half + at));
-      }
-    }
-  }
-
-  // V rows of keys that do not count become zeros: 0 * NaN would be NaN.
-  __device__ __forceinline__ void clear_v(uint32_t key, uint32_t first, uint32_t stop) {
-#pragma unroll
-    for (int i = 0; i < 2 * S::kRuns; i++) {
-      const uint32_t at = key + 8 * (i / 2) + i % 2;
-      if (at >= first && at < stop) continue;
-#pragma unroll
-      for (int s = 0; s < S::kSlabs; s++) v[s][i] = make_uint4(0, 0, 0, 0);
-      v_half[i] = make_uint2(0, 0);
-    }
-  }
-
-  // x[tile] = q k^T: rows (keys) g, g+8 by columns (heads) 2t, 2t+1.
-  __device__ __forceinline__ void multiply_k(float (&x)[S::kTiles][4]) const {
-#pragma unroll
-    for (int i = 0; i < S::kTiles; i++) {
-      x[i][0] = x[i][1] = x[i][2] = x[i][3] = 0.0f;
-#pragma unroll
-      for (int c = 0; c < S::kChunks; c++) {
-        const uint4 a = k[2 * i][c], b = k[2 * i + 1][c];
-        mma_16x8x16<F>(x[i], a.x, b.x, a.y, b.y, q[c].x, q[c].y);
-        mma_16x8x16<F>(x[i], a.z, b.z, a.w, b.w, q[c].z, q[c].w);
-      }
+    for (int i = 0; i < 4 * S::kTiles; i++) {
+      const uint32_t at = key + 16 * (i / 4) + i % 4;
+      if (at < first || at >= stop) values.clear(i / 4, i % 4);
     }
   }
 
@@ -165,32 +113,13 @@ struct Warp {
     }
   }
 
-  __device__ __forceinline__ void multiply_v(const float (&p)[S::kTiles][4]) {
+  __device__ __forceinline__ void multiply_values(const float (&p)[S::kTiles][4], uint32_t type) {
 #pragma unroll
     for (int i = 0; i < S::kTiles; i++) {
       const uint32_t b0 = movmatrix_trans(F::pack(p[i][0], p[i][1]));
       const uint32_t b1 = movmatrix_trans(F::pack(p[i][2], p[i][3]));
-#pragma unroll
-      for (int s = 0; s < S::kSlabs; s++) {
-        const uint4(&w)[2 * S::kRuns] = v[s];
-        add(out[4 * s + 0], w[4 * i].x, w[4 * i + 1].x, w[4 * i + 2].x, w[4 * i + 3].x, b0, b1);
-        add(out[4 * s + 1], w[4 * i].y, w[4 * i + 1].y, w[4 * i + 2].y, w[4 * i + 3].y, b0, b1);
-        add(out[4 * s + 2], w[4 * i].z, w[4 * i + 1].z, w[4 * i + 2].z, w[4 * i + 3].z, b0, b1);
-        add(out[4 * s + 3], w[4 * i].w, w[4 * i + 1].w, w[4 * i + 2].w, w[4 * i + 3].w, b0, b1);
-      }
-      if (S::kHalf) {
-        const uint2(&w)[2 * S::kRuns] = v_half;
-        add(out[S::kOut - 2], w[4 * i].x, w[4 * i + 1].x, w[4 * i + 2].x, w[4 * i + 3].x, b0, b1);
-        add(out[S::kOut - 1], w[4 * i].y, w[4 * i + 1].y, w[4 * i + 2].y, w[4 * i + 3].y, b0, b1);
-      }
+      values.multiply(out, i, b0, b1, type);
     }
-  }
-
-  // k0 .. k3: the same two dims of keys 2t, 2t+1, 2t+8, 2t+9.
-  __device__ __forceinline__ void add(float (&o)[4], uint32_t k0, uint32_t k1, uint32_t k2, uint32_t k3, uint32_t b0,
-                                      uint32_t b1) {
-    mma_16x8x16<F>(o, __byte_perm(k0, k1, 0x5410), __byte_perm(k0, k1, 0x7632), __byte_perm(k2, k3, 0x5410),
-                   __byte_perm(k2, k3, 0x7632), b0, b1);
   }
 
   // First of the two dims that out[i] holds.
@@ -199,59 +128,76 @@ struct Warp {
   }
 };
 
+// The runs of a warp's tiles in the pages, in 16-byte units from page 0: 32 runs at a time, one a lane.
+template <typename F, int D, bool KC, bool VC>
+struct Runs {
+  static constexpr int kRuns = Shape<D>::kRuns;
+  static constexpr uint32_t kLook = 32 / kRuns;  // tiles that are looked up at once
+  const Pages pages;
+  const uint32_t last;
+  uint32_t k = 0, v = 0;
+
+  __device__ __forceinline__ Runs(const Pages& of, uint32_t stop) : pages(of), last((stop - 1) & ~7u) {}
+
+  // `key`: first of the warp's tile number `step`.
+  __device__ __forceinline__ void look(uint32_t step, uint32_t key, uint32_t lane) {
+    if (step % kLook != 0) return;
+    const uint32_t run = min(key + lane / kRuns * (kWarps * Shape<D>::kKeys) + lane % kRuns * 8, last);
+    const uint32_t page = pages.page(run) * pages.page_units, before = pages.runs_before(run);
+    k = page + before * Keys<F, D, KC>::kRunUnits;
+    v = page + before * Values<F, D, VC>::kRunUnits;
+  }
+  __device__ __forceinline__ uint64_t key_bytes(uint32_t step, uint32_t run) const {
+    return uint64_t(__shfl_sync(kAllLanes, k, step % kLook * kRuns + run)) * 16;
+  }
+  __device__ __forceinline__ uint64_t value_bytes(uint32_t step, uint32_t run) const {
+    return uint64_t(__shfl_sync(kAllLanes, v, step % kLook * kRuns + run)) * 16;
+  }
+};
+
 // Takes every kWarps-th tile of the range into the state of `w`.
-template <typename F, int D>
-__device__ __forceinline__ void attend(Warp<F, D>& w, const AttentionDecodeParams& p, const Range& range, const Pages& pages,
-                                       uint32_t kv_head, uint32_t warp, uint32_t lane) {
+template <typename F, int D, bool KC, bool VC>
+__device__ __forceinline__ void attend(Warp<F, D, KC, VC>& w, const AttentionDecodeParams& p, const Range& range,
+                                       const Pages& pages, uint32_t kv_head, uint32_t warp, uint32_t lane) {
   using S = Shape<D>;
-  constexpr uint32_t kLook = 32 / S::kRuns;  // tiles whose page offsets the lanes of a warp hold
   const uint32_t g = lane / 4, t = lane % 4;
-  const uint64_t keys = p.kv.base[0] + uint64_t(kv_head) * p.kv.head_bytes[0];
-  const uint64_t values = p.kv.base[1] + uint64_t(kv_head) * p.kv.head_bytes[1] + 2 * t * D * 2;
-  const uint64_t k_lane = keys + (g * D + 8 * t) * 2, v_lane = values + 8 * g * 2;
-  const uint64_t v_half = values + (64 * S::kSlabs + 4 * g) * 2;
-  const uint32_t last_run = (range.stop - 1) & ~7u;
-  const Scores scores(p.scale, p.softcap);
-  uint32_t held = 0;
-  auto locate = [&](uint32_t step, uint32_t key) {
-    if (step % kLook == 0) {
-      const uint32_t ahead = key + lane / S::kRuns * (kWarps * S::kKeys) + lane % S::kRuns * 8;
-      held = pages.unit(min(ahead, last_run));
-    }
+  const uint64_t k_base = w.keys.lane_base(p.kv.base[0] + uint64_t(kv_head) * p.kv.head_bytes[0], lane);
+  const uint64_t v_base = w.values.lane_base(p.kv.base[1] + uint64_t(kv_head) * p.kv.head_bytes[1], lane);
+  const Scores scores(p.scale * (KC ? kv_unit<F>(p.kv.type[0]) : 1.0f), p.softcap);
+  Runs<F, D, KC, VC> runs(pages, range.stop);
+  auto load_keys = [&](uint32_t step, uint32_t key) {
+    runs.look(step, key, lane);
 #pragma unroll
-    for (int r = 0; r < S::kRuns; r++) w.units[r] = __shfl_sync(kAllLanes, held, step % kLook * S::kRuns + r);
+    for (int i = 0; i < S::kTiles; i++) w.keys.load(i, k_base + runs.key_bytes(step, 2 * i + g / 4), lane);
+  };
+  auto load_values = [&](uint32_t step) {
+#pragma unroll
+    for (int i = 0; i < S::kTiles; i++) w.values.load(i, v_base + runs.value_bytes(step, 2 * i + t / 2), lane);
   };
 
   uint32_t key = range.begin + warp * S::kKeys;
   if (key >= range.stop) return;
-  locate(0, key);
-  w.load_k(k_lane);
-  for (uint32_t step = 1;; step++) {
+  load_keys(0, key);
+  for (uint32_t step = 0;; step++) {
     float x[S::kTiles][4];
-    if (S::kAhead) w.load_v(v_lane, v_half);
-    w.multiply_k(x);
-    if (!S::kAhead) w.load_v(v_lane, v_half);
+    if (S::kAhead) load_values(step);
+    w.keys.multiply(x, w.q, p.kv.type[0]);
+    if (!S::kAhead) load_values(step);
     const uint32_t next = key + kWarps * S::kKeys;
-    if (S::kAhead && next < range.stop) {
-      locate(step, next);
-      w.load_k(k_lane);
-    }
+    if (S::kAhead && next < range.stop) load_keys(step + 1, next);
     scores.apply(x);
     if (key < range.first || key + S::kKeys > range.stop) {
 #pragma unroll
       for (int i = 0; i < S::kTiles * 4; i++) {
-        const uint32_t at = key + 16 * (i / 4) + g + (i & 2) * 4;
+        const uint32_t at = key + 16 * (i / 4) + 2 * g + (i & 2) / 2;
         if (at < range.first || at >= range.stop) x[i / 4][i % 4] = -INFINITY;
       }
-      w.clear_v(key + 2 * t, range.first, range.stop);
+      w.clear_values(key + 4 * t, range.first, range.stop);
     }
     w.accept(x);
-    w.multiply_v(x);
+    w.multiply_values(x, p.kv.type[1]);
     if (next >= range.stop) return;
-    if (!S::kAhead) {
-      locate(step, next);
-      w.load_k(k_lane);
-    }
+    if (!S::kAhead) load_keys(step + 1, next);
     key = next;
   }
 }
@@ -263,9 +209,9 @@ struct Joined {
   float max[kWarps][kHeads], sum[kWarps][kHeads];
   uint32_t ticket;
 
-  // All warps; afterwards `out` is on the scale of the common maximum.
-  template <typename F>
-  __device__ __forceinline__ void put(Warp<F, D>& w, uint32_t warp, uint32_t lane) {
+  // All warps; afterwards `out` is on the scale of the common maximum. `unit`: of V.
+  template <typename F, bool KC, bool VC>
+  __device__ __forceinline__ void put(Warp<F, D, KC, VC>& w, float unit, uint32_t warp, uint32_t lane) {
     using S = Shape<D>;
     const uint32_t g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -280,7 +226,7 @@ struct Joined {
     __syncthreads();
 #pragma unroll
     for (int h = 0; h < 2; h++) {
-      const float factor = exp2_approx(w.max[h] - top(2 * t + h));
+      const float factor = exp2_approx(w.max[h] - top(2 * t + h)) * unit;
 #pragma unroll
       for (int i = 0; i < S::kOut; i++) {
         float2* to = reinterpret_cast<float2*>(&out[warp][at(2 * t + h, w.dim(i, g))]);
@@ -334,7 +280,7 @@ __device__ __forceinline__ void join_splits(const float* partials, uint32_t part
   }
 }
 
-template <typename F, int D>
+template <typename F, int D, bool KC, bool VC>
 __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& p) {
   using S = Shape<D>;
   __shared__ Joined<D> joined;
@@ -349,10 +295,10 @@ __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& p)
 
   const uint64_t row = (uint64_t(token) * p.heads + head) * D;
   const Pages pages(p.batch, p.kv, seq);
-  Warp<F, D> w;
+  Warp<F, D, KC, VC> w;
   w.load_q(p.q + (row + lane / 4 * D) * 2, lane, lane / 4 < heads);
-  attend<F, D>(w, p, range, pages, kv_head, warp, lane);
-  joined.put(w, warp, lane);
+  attend<F, D, KC, VC>(w, p, range, pages, kv_head, warp, lane);
+  joined.put(w, VC ? kv_unit<F>(p.kv.type[1]) : 1.0f, warp, lane);
 
   uint32_t* out = reinterpret_cast<uint32_t*>(p.out + row * 2);
   if (range.parts == 1) {
@@ -380,15 +326,41 @@ __device__ __forceinline__ void attention_decode(const AttentionDecodeParams& p)
   join_splits<F, D>(partials, range.parts, heads, out);
 }
 
-#define INSTANCE(name, F, D)                                                                               \
-  extern "C" __global__ void __launch_bounds__(32 * kWarps) name(const __grid_constant__ AttentionDecodeParams p) { \
-    attention_decode<F, D>(p);                                                                             \
+// c: codes with scales; f: the compute type; K, then V.
+#define INSTANCE(name, F, D, KC, VC)                                                                                \
+  extern "C" __global__ void __launch_bounds__(32 * kWarps, Shape<D>::kBlocks) name(                                \
+      const __grid_constant__ AttentionDecodeParams p) {                                                            \
+    attention_decode<F, D, KC, VC>(p);                                                                              \
   }
-INSTANCE(attention_decode_f16_d64, F16, 64)
-INSTANCE(attention_decode_f16_d96, F16, 96)
-INSTANCE(attention_decode_f16_d128, F16, 128)
-INSTANCE(attention_decode_f16_d256, F16, 256)
-INSTANCE(attention_decode_bf16_d64, BF16, 64)
-INSTANCE(attention_decode_bf16_d96, BF16, 96)
-INSTANCE(attention_decode_bf16_d128, BF16, 128)
-INSTANCE(attention_decode_bf16_d256, BF16, 256)
+INSTANCE(attention_decode_ff_f16_d64, F16, 64, false, false)
+INSTANCE(attention_decode_ff_f16_d96, F16, 96, false, false)
+INSTANCE(attention_decode_ff_f16_d128, F16, 128, false, false)
+INSTANCE(attention_decode_ff_f16_d256, F16, 256, false, false)
+INSTANCE(attention_decode_ff_bf16_d64, BF16, 64, false, false)
+INSTANCE(attention_decode_ff_bf16_d96, BF16, 96, false, false)
+INSTANCE(attention_decode_ff_bf16_d128, BF16, 128, false, false)
+INSTANCE(attention_decode_ff_bf16_d256, BF16, 256, false, false)
+INSTANCE(attention_decode_cc_f16_d64, F16, 64, true, true)
+INSTANCE(attention_decode_cc_f16_d96, F16, 96, true, true)
+INSTANCE(attention_decode_cc_f16_d128, F16, 128, true, true)
+INSTANCE(attention_decode_cc_f16_d256, F16, 256, true, true)
+INSTANCE(attention_decode_cc_bf16_d64, BF16, 64, true, true)
+INSTANCE(attention_decode_cc_bf16_d96, BF16, 96, true, true)
+INSTANCE(attention_decode_cc_bf16_d128, BF16, 128, true, true)
+INSTANCE(attention_decode_cc_bf16_d256, BF16, 256, true, true)
+INSTANCE(attention_decode_cf_f16_d64, F16, 64, true, false)
+INSTANCE(attention_decode_cf_f16_d96, F16, 96, true, false)
+INSTANCE(attention_decode_cf_f16_d128, F16, 128, true, false)
+INSTANCE(attention_decode_cf_f16_d256, F16, 256, true, false)
+INSTANCE(attention_decode_cf_bf16_d64, BF16, 64, true, false)
+INSTANCE(attention_decode_cf_bf16_d96, BF16, 96, true, false)
+INSTANCE(attention_decode_cf_bf16_d128, BF16, 128, true, false)
+INSTANCE(attention_decode_cf_bf16_d256, BF16, 256, true, false)
+INSTANCE(attention_decode_fc_f16_d64, F16, 64, false, true)
+INSTANCE(attention_decode_fc_f16_d96, F16, 96, false, true)
+INSTANCE(attention_decode_fc_f16_d128, F16, 128, false, true)
+INSTANCE(attention_decode_fc_f16_d256, F16, 256, false, true)
+INSTANCE(attention_decode_fc_bf16_d64, BF16, 64, false, true)
+INSTANCE(attention_decode_fc_bf16_d96, BF16, 96, false, true)
+INSTANCE(attention_decode_fc_bf16_d128, BF16, 128, false, true)
+INSTANCE(attention_decode_fc_bf16_d256, BF16, 256, false, true)

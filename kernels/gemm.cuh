@@ -80,7 +80,12 @@ __device__ __forceinline__ void finish_chunk(const GemmParams& p, const float* s
       const float4 more = *reinterpret_cast<const float4*>(from + split * S::kChunk * S::kPitch);
       v = make_float4(v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w);
     }
-    finish.store(first_token + n, v);
+    if constexpr (kKind == kQkv) {
+      float4 rows[1] = {v};
+      finish.template store_group<8>(first_token + n, rows);
+    } else {
+      finish.store(first_token + n, v);
+    }
   }
   finish.report();
 }

@@ -59,21 +59,39 @@ __device__ __forceinline__ void stage_rows(const GemvParams& p, char* x, float* 
   __syncthreads();
 }
 
-// Adds the warps' sums of a tile-row and finishes them: lane = (token, four rows). Tokens n and n + 4 share a quarter warp,
-// whose 16-byte reads then touch every bank once.
+// Adds the warps' sums of a tile-row: lane = (token, four rows). Tokens n and n + 4 share a quarter warp, whose 16-byte reads
+// then touch every bank once.
+struct FinishLane {
+  const uint32_t token = threadIdx.x % 32 / 8 + (threadIdx.x & 4), quad = threadIdx.x % 4;
+
+  __device__ __forceinline__ float4 sum(const float* sums) const {
+    const float* from = sums + token * kPitch + quad * 4;
+    float4 v = *reinterpret_cast<const float4*>(from);
+    for (uint32_t w = 1; w < blockDim.x / 32; ++w) {
+      const float4 more = *reinterpret_cast<const float4*>(from + w * kWarpSums);
+      v = make_float4(v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w);
+    }
+    return v;
+  }
+};
+
 template <class F, Epilogue kKind>
 __device__ __forceinline__ void finish_tile_row(const GemvParams& p, const float* sums, uint32_t row, uint32_t local_row, uint32_t part_rows) {
-  const uint32_t lane = threadIdx.x % 32, warps = blockDim.x / 32;
-  const uint32_t token = lane / 8 + (lane & 4), quad = lane % 4;
-  if (token >= p.rows.tokens || local_row + quad * 4 >= part_rows) return;
-  const float* from = sums + token * kPitch + quad * 4;
-  float4 v = *reinterpret_cast<const float4*>(from);
-  for (uint32_t w = 1; w < warps; ++w) {
-    const float4 more = *reinterpret_cast<const float4*>(from + w * kWarpSums);
-    v = make_float4(v.x + more.x, v.y + more.y, v.z + more.z, v.w + more.w);
-  }
-  Finish<F, kKind> finish(p.out, row + quad * 4);
-  finish.store(token, v);
+  const FinishLane lane;
+  if (lane.token >= p.rows.tokens || local_row + lane.quad * 4 >= part_rows) return;
+  Finish<F, kKind> finish(p.out, row + lane.quad * 4);
+  finish.store(lane.token, lane.sum(sums));
+  finish.report();
+}
+
+// Two tile-rows are 32 rows of a head, which share a scale. `above`: sums of the first.
+template <class F>
+__device__ __forceinline__ void finish_pair(const GemvParams& p, float4 above, const float* sums, uint32_t row) {
+  const FinishLane lane;
+  if (lane.token >= p.rows.tokens) return;
+  Finish<F, kQkv> finish(p.out, row + lane.quad * 4);
+  float4 v[2] = {above, lane.sum(sums)};
+  finish.template store_group<4>(lane.token, v);
   finish.report();
 }
 
@@ -105,6 +123,7 @@ __device__ __forceinline__ void gemv_part(const GemvParams& p, uint32_t part) {
   // Row of x and vector that this lane addresses for ldmatrix; rows beyond T repeat the last one.
   const uint32_t x_row = min(lane % 8, p.rows.tokens - 1);
   const uint32_t x_first = pinned(shared_address(x_vector(x, across, x_row, lane / 8)) + begin * 128);
+  float4 above = make_float4(0, 0, 0, 0);
   for (uint32_t tile_row = 0; tile_row < mine; ++tile_row) {
     float acc[4] = {0, 0, 0, 0};
     uint32_t x_here = x_first;
@@ -136,8 +155,16 @@ __device__ __forceinline__ void gemv_part(const GemvParams& p, uint32_t part) {
     *reinterpret_cast<float2*>(to) = make_float2(acc[0], acc[2]);
     *reinterpret_cast<float2*>(to + kPitch) = make_float2(acc[1], acc[3]);
     __syncthreads();
-    if (warp == tile_row % warps) {
-      const uint32_t row = (first + tile_row) * 16;
+    const uint32_t row = (first + tile_row) * 16;
+    if (kKind == kQkv && p.pairs) {
+      // The same warp for both; it holds the sums of the first until it has those of the second.
+      if (warp != tile_row / 2 % warps) continue;
+      if (tile_row % 2 == 0) {
+        above = FinishLane().sum(all);
+      } else {
+        finish_pair<F>(p, above, all, p.first_row[part] + row - 16);
+      }
+    } else if (warp == tile_row % warps) {
       finish_tile_row<F, kKind>(p, all, p.first_row[part] + row, row, m.rows);
     }
   }

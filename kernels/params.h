@@ -97,7 +97,7 @@ typedef struct {
   uint32_t first_block[4];
   uint32_t first_row[3];  // of each part in the fused matrix
   uint32_t tiles_per_block;
-  uint32_t pad;
+  uint32_t pairs;  // tile-rows are finished by twos: pages of codes; tiles_per_block is then even
 } GemvParams;
 
 // gemm.cu: many rows, one part.

@@ -4,8 +4,7 @@
 // A head is normed by head_dim / 8 lanes, each with 8 elements (16 bytes); heads of head_dim 64 sit four to a warp, 96 and 128
 // two, 256 one. Work item i is slot i % (heads + 2 kv_heads) of token i / (heads + 2 kv_heads): Q heads, K heads, V heads.
 // Bytes: q, k and v once each way, and 4 bytes of cos or sin per rotated element (from L2 after the first head).
-#include "float.cuh"
-#include "params.h"
+#include "kv.cuh"
 
 constexpr int kThreads = 128;
 
@@ -54,6 +53,22 @@ __device__ __forceinline__ void rotate(Eight& x, uint64_t row, uint32_t dims, ui
   }
 }
 
+// Four neighbours hold 32 dims. `head`: of the page. False: the scale does not fit.
+__device__ __forceinline__ bool store_codes(const Eight& x, uint64_t head, uint32_t offset, uint32_t first, uint32_t dims, uint32_t type) {
+  float top = 0.0f;
+#pragma unroll
+  for (int i = 0; i < 8; i++) top = fmaxf(top, fabsf(x.v[i]));
+  const uint32_t neighbours = 0xfu << (threadIdx.x & 28);
+  top = fmaxf(top, __shfl_xor_sync(neighbours, top, 1));
+  top = fmaxf(top, __shfl_xor_sync(neighbours, top, 2));
+  const KvScale scale(top, type);
+  *reinterpret_cast<uint2*>(head + kv_code_at(offset, first, dims)) =
+      make_uint2(kv_codes(make_float4(x.v[0], x.v[1], x.v[2], x.v[3]), scale.inverse, type),
+                 kv_codes(make_float4(x.v[4], x.v[5], x.v[6], x.v[7]), scale.inverse, type));
+  if (first % kScaleDims == 0) *reinterpret_cast<uint16_t*>(head + kv_scale_at(offset, first, dims)) = uint16_t(scale.bits);
+  return scale.fits();
+}
+
 template <typename F, int D>
 __device__ __forceinline__ void qk_norm_rope(const QkNormRopeParams& p) {
   constexpr int kLanes = D == 64 ? 8 : D <= 128 ? 16 : 32;
@@ -86,7 +101,13 @@ __device__ __forceinline__ void qk_norm_rope(const QkNormRopeParams& p) {
   }
   const uint32_t place = reinterpret_cast<const uint32_t*>(p.batch.slots)[token];
   const uint32_t page = place / p.kv.page_tokens, offset = place % p.kv.page_tokens;
-  x.store<F>(p.kv.base[is_v] + page * p.kv.page_bytes + uint64_t(head) * p.kv.head_bytes[is_v] + (offset * D + first) * 2);
+  const uint64_t at = p.kv.base[is_v] + page * p.kv.page_bytes + uint64_t(head) * p.kv.head_bytes[is_v];
+  const uint32_t type = p.kv.type[is_v];
+  if (type == kKvFloat) {
+    x.store<F>(at + (offset * D + first) * 2);
+  } else if (!store_codes(x, at, offset, first, D, type)) {
+    *reinterpret_cast<uint32_t*>(p.status) = p.status_code;
+  }
 }
 
 #define INSTANCE(name, F, D)                                                                             \

@@ -51,19 +51,6 @@ __device__ __forceinline__ void nibbles(uint32_t u, uint32_t h, int first, uint3
   }
 }
 
-// The two signed bytes of u (stored plus 128) that start at byte 2 kPair, exact.
-template <class F, int kPair>
-__device__ __forceinline__ uint32_t byte_pair(uint32_t u) {
-  if constexpr (Pairs<F>::kMagicBits >= 10) {
-    return Pairs<F>::template minus<Pairs<F>::kBase + 128>(__byte_perm(u, Pairs<F>::kMagic >> 8, kPair ? 0x4342 : 0x4140));
-  } else {
-    // 0x4b0000bb is the float 2^23 + bb.
-    const float lo = __uint_as_float(__byte_perm(u, 0x4b000000, kPair ? 0x7652 : 0x7650)) - 8388736.0f;
-    const float hi = __uint_as_float(__byte_perm(u, 0x4b000000, kPair ? 0x7653 : 0x7651)) - 8388736.0f;
-    return F::pack(lo, hi);
-  }
-}
-
 __device__ __forceinline__ float half_of(uint32_t pair, bool high) {
   const float2 f = F16::unpack(pair);
   return high ? f.y : f.x;

@@ -7,7 +7,7 @@ use common::batch::Seq;
 use common::device::Device;
 use common::products::{embed, linear_residual, norm_gate_up, norm_lm_head, qkv};
 use common::sampling::against_reference;
-use kvick::backend::{DType, Float};
+use kvick::backend::{DType, Float, KvType, KvTypes};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;
 use std::sync::Arc;
@@ -26,11 +26,12 @@ fn every_operation_runs_as_on_an_h100() {
         linear_residual(&devices, 2, DType::Q4_1, tokens);
         norm_gate_up(&devices, 3, DType::Q5_0, tokens);
         norm_lm_head(&devices, 4, DType::Q6_K, tokens);
-        qkv(&devices, 5, [DType::Q4_K, DType::Q4_K, DType::Q6_K], tokens, tokens == 3);
+        let types = if tokens == 3 { KvTypes::both(KvType::Int8) } else { Float::F16.into() };
+        qkv(&devices, 5, [DType::Q4_K, DType::Q4_K, DType::Q6_K], tokens, tokens == 3, types);
     }
     let kind = Kind {
         float: Float::F16,
-        types: Float::F16.into(),
+        types: KvTypes { k: KvType::Fp8, v: KvType::Int8 },
         head_dim: 128,
         kv_heads: 2,
         group: 4,

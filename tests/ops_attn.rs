@@ -6,7 +6,7 @@ use common::attention::{Kind, against_oracle, cut_prompt, moved_pages, random_ki
 use common::batch::Seq;
 use common::device::all;
 use common::rng::Rng;
-use kvick::backend::Float;
+use kvick::backend::{Float, KvType, KvTypes};
 
 fn random_cases(float: Float, seeds: std::ops::Range<u64>) {
     let devices = all(float);
@@ -28,25 +28,28 @@ fn attention_bf16() {
     random_cases(Float::BF16, 1000..1020);
 }
 
-/// Every head_dim and page size with small, large and two-tile groups, whatever the random cases drew.
+/// Every head_dim and page size with small, large and two-tile groups, and with every pair of types, whatever the random
+/// cases drew.
 #[test]
 fn attention_of_every_shape() {
+    let kinds = [KvType::F16, KvType::Int8, KvType::Fp8];
     let devices = all(Float::F16);
     for (i, head_dim) in [64, 96, 128, 256].into_iter().enumerate() {
         for (j, page_tokens) in [8, 16, 32].into_iter().enumerate() {
-            let group = [1, 5, 8, 9][(i + j) % 4];
-            let kind = Kind {
-                float: Float::F16,
-                types: Float::F16.into(),
-                head_dim,
-                kv_heads: 2,
-                group,
-                page_tokens,
-                window: None,
-                softcap: None,
-            };
-            let seqs = [Seq { new: 1, cached: 70 }, Seq { new: 19, cached: 50 }, Seq { new: 1, cached: 0 }];
-            against_oracle(&devices, 2000 + (3 * i + j) as u64, kind, &seqs);
+            for (n, &k) in kinds.iter().enumerate() {
+                let kind = Kind {
+                    float: Float::F16,
+                    types: KvTypes { k, v: kinds[(i + j + n) % 3] },
+                    head_dim,
+                    kv_heads: 2,
+                    group: [1, 5, 8, 9][(i + j + n) % 4],
+                    page_tokens,
+                    window: None,
+                    softcap: None,
+                };
+                let seqs = [Seq { new: 1, cached: 70 }, Seq { new: 19, cached: 50 }, Seq { new: 1, cached: 0 }];
+                against_oracle(&devices, 2000 + (9 * i + 3 * j + n) as u64, kind, &seqs);
+            }
         }
     }
 }
@@ -65,10 +68,16 @@ fn where_pages_lie_does_not_matter() {
 #[test]
 fn how_keys_are_split_does_not_matter() {
     for device in &all(Float::F16)[1..] {
-        for (seed, head_dim, window) in [(4000, 64, None), (4001, 128, Some(1500)), (4002, 256, None)] {
+        let (float, mixed) = (Float::F16.into(), KvTypes { k: KvType::Int8, v: KvType::Fp8 });
+        for (seed, head_dim, window, types) in [
+            (4000, 64, None, float),
+            (4001, 128, Some(1500), float),
+            (4002, 256, None, float),
+            (4003, 128, None, mixed),
+        ] {
             let kind = Kind {
                 float: Float::F16,
-                types: Float::F16.into(),
+                types,
                 head_dim,
                 kv_heads: 1,
                 group: 4,

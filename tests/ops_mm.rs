@@ -6,7 +6,7 @@ use common::device::{Device, all};
 use common::products::{done, embed, linear_residual, norm_gate_up, norm_lm_head, qkv, shape, step};
 use common::rng::Rng;
 use common::tensors::weight;
-use kvick::backend::{Activation, DType, Float, Fuse, NormGateUp};
+use kvick::backend::{Activation, DType, Float, Fuse, KvType, KvTypes, NormGateUp};
 use kvick::error::Error;
 
 /// Tokens of a step: both ways, and both sides of every tile.
@@ -65,7 +65,24 @@ fn qkv_projection() {
     for devices in both() {
         for (i, dtypes) in mixes.into_iter().enumerate() {
             for (j, tokens) in TOKENS.into_iter().enumerate().filter(|(j, _)| (i + j) % 4 == 0) {
-                qkv(&devices, 7000 + 100 * i as u64 + j as u64, dtypes, tokens, (i + j) % 8 == 0);
+                let types = devices[0].float().into();
+                qkv(&devices, 7000 + 100 * i as u64 + j as u64, dtypes, tokens, (i + j) % 8 == 0, types);
+            }
+        }
+    }
+}
+
+/// K and V quantised on their way to the pages: rows by the warp and by the tile, with and without QK-norm.
+#[test]
+fn qkv_projection_to_codes() {
+    let dtypes = [[DType::Q8_0; 3], [DType::F16, DType::Q4_K, DType::Q6_K]];
+    for devices in both() {
+        for (i, tokens) in TOKENS.into_iter().enumerate() {
+            let kinds = [devices[0].float().into(), KvType::Int8, KvType::Fp8];
+            for (j, &k) in kinds.iter().enumerate() {
+                let v = kinds[1 + (i + j) % 2];
+                let seed = 7600 + 10 * i as u64 + j as u64;
+                qkv(&devices, seed, dtypes[i % 2], tokens, (i + j) % 3 == 0, KvTypes { k, v });
             }
         }
     }

@@ -1,12 +1,12 @@
 //! KV pages: how K and V are stored, and where everything of a page lies.
 //!
 //! A page is its K half and then its V half, each contiguous, so that moving a half is one copy. A half is
-//! `[layer][kv_head]`, and what one head of one layer has in a page is its data and then its scales.
+//! `[layer][kv_head]`, and what one head of one layer has in it is
 //!
 //! * f16 and bf16: `[token][dim]`.
-//! * int8 and fp8: 32 neighbouring dims of a token share a scale (f16), so an element is `code * scale`. Tokens 2j and 2j+1
-//!   share a row, so that a thread's 16 bytes are 8 dims of both: `[token / 2][dim / 8][token % 2][dim % 8]`, then the scales
-//!   `[token / 2][dim / 32][token % 2]`.
+//! * int8 and fp8: an element is a code times a scale (f16) that it shares with 31 neighbouring dims of its token. Eight
+//!   tokens at a time, their codes and then their scales. Tokens 2j and 2j + 1 share a row, so that 16 bytes are 8 dims of
+//!   both: `[token / 2][dim / 8][token % 2][dim % 8]`; the scales are `[token / 2][dim / 32][token % 2]`.
 use super::{Buffer, Float};
 use crate::error::{Error, Result};
 use std::fmt;
@@ -22,9 +22,9 @@ pub enum KvType {
     F16,
     /// bfloat16.
     BF16,
-    /// -127 to 127, times a scale.
+    /// -127 to 127, stored plus 128.
     Int8,
-    /// e4m3, times a scale that makes the largest element 448.
+    /// e4m3, scaled up to its largest number, 448.
     Fp8,
 }
 
@@ -170,15 +170,11 @@ pub struct KvLayout {
 }
 
 impl KvLayout {
-    /// What one head of one layer has in a half: from there to its scales.
-    pub fn data_bytes(&self, half: KvHalf) -> usize {
-        self.page_tokens * self.head_dim * self.types.of(half).bytes()
-    }
-
-    /// What one head of one layer has in a half, scales included: from one head to the next.
+    /// What one head of one layer has in a half: from one head to the next.
     pub fn head_bytes(&self, half: KvHalf) -> usize {
-        let scales = if self.types.of(half).is_quantised() { self.head_dim / SCALE_GROUP * 2 } else { 0 };
-        self.data_bytes(half) + self.page_tokens * scales
+        let kind = self.types.of(half);
+        let scales = if kind.is_quantised() { self.head_dim / SCALE_GROUP * 2 } else { 0 };
+        self.page_tokens * (self.head_dim * kind.bytes() + scales)
     }
 
     /// From one layer to the next in a half.
@@ -255,7 +251,7 @@ mod tests {
                         for (layer, head) in [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)] {
                             assert_eq!(layout.head_offset(half, layer, head), end);
                             end += layout.head_bytes(half);
-                            assert!(end.is_multiple_of(16) && layout.data_bytes(half).is_multiple_of(16));
+                            assert!(end.is_multiple_of(16));
                         }
                     }
                     assert_eq!(layout.page_bytes(), end);

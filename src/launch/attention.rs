@@ -1,7 +1,7 @@
 //! Attention: decodes go to `attention_decode.cu`, split over the keys where that fills the device; the other sequences to
 //! `attention_prefill.cu`.
 use super::{Cuda, step};
-use crate::backend::{Attention, BatchLimits, Buffer, Float};
+use crate::backend::{Attention, BatchLimits, Buffer, Float, KvHalf, KvTypes};
 use crate::device::{Gpu, GpuSpec};
 use crate::error::{Error, Result};
 use crate::params::{AttentionDecodeParams, AttentionPrefillParams};
@@ -20,6 +20,7 @@ const HEAD_DIMS: [usize; 4] = [64, 96, 128, 256];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Problem {
     float: Float,
+    types: KvTypes,
     head_dim: usize,
     heads: usize,
     kv_heads: usize,
@@ -68,14 +69,16 @@ fn plan_prefill(p: &Problem) -> Option<Config> {
     }
     let tiles = (p.max_query * (p.heads / p.kv_heads)).div_ceil(PREFILL_ROWS);
     let grid = [tiles as u32, p.kv_heads as u32, p.prefills as u32];
-    Some(Config { entry: entry("attention_prefill", p), grid, shared: prefill_shared(p.head_dim) })
+    Some(Config { entry: entry("attention_prefill", p), grid, shared: prefill_shared(p) })
 }
 
-/// Two stages of K and V, Q where it does not fit registers, and the page offsets of two tiles (`kUnits` and after).
-fn prefill_shared(head_dim: usize) -> u32 {
-    let keys = if head_dim <= 128 { 64 } else { 32 };
-    let q = if head_dim <= 128 { 0 } else { PREFILL_ROWS };
-    ((4 * keys + q) * head_dim * 2 + 2 * (keys / 8) * 4) as u32
+/// Of K and of V two stages, or a tile and its codes; Q where it does not fit registers; where the runs of two tiles lie
+/// (`Shared`).
+fn prefill_shared(p: &Problem) -> u32 {
+    let (keys, q) = if p.head_dim <= 128 { (64, 0) } else { (32, PREFILL_ROWS) };
+    let tile = keys * p.head_dim * 2;
+    let half = |half| tile + if p.types.of(half).is_quantised() { tile * 17 / 32 } else { tile };
+    (half(KvHalf::K) + half(KvHalf::V) + q * p.head_dim * 2 + 2 * (keys / 8) * 8) as u32
 }
 
 fn entry(file: &str, p: &Problem) -> String {
@@ -83,7 +86,9 @@ fn entry(file: &str, p: &Problem) -> String {
         Float::F16 => "f16",
         Float::BF16 => "bf16",
     };
-    format!("{file}_{float}_d{}", p.head_dim)
+    // Codes with scales, or the compute type: K, then V.
+    let [k, v] = KvHalf::BOTH.map(|half| if p.types.of(half).is_quantised() { 'c' } else { 'f' });
+    format!("{file}_{k}{v}_{float}_d{}", p.head_dim)
 }
 
 /// What splits need: partial results and arrival counters.
@@ -175,6 +180,7 @@ fn problem(cuda: &Cuda, op: &Attention<'_>) -> Result<Problem> {
     }
     Ok(Problem {
         float: cuda.float,
+        types: layout.types,
         head_dim: layout.head_dim,
         heads: op.heads,
         kv_heads: layout.kv_heads,
@@ -188,11 +194,13 @@ fn problem(cuda: &Cuda, op: &Attention<'_>) -> Result<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::KvType;
 
     const H100: GpuSpec =
         GpuSpec { name: String::new(), sms: 132, compute: (9, 0), shared_per_block: 232_448, l2_bytes: 50 << 20 };
     const SMOL: Problem = Problem {
         float: Float::F16,
+        types: KvTypes::both(KvType::F16),
         head_dim: 64,
         heads: 9,
         kv_heads: 3,
@@ -227,8 +235,12 @@ mod tests {
     fn prefill_tiles_pack_the_heads_of_a_group() {
         let p = Problem { decodes: 0, prefills: 2, max_query: 100, ..SMOL };
         let config = plan_prefill(&p).unwrap();
-        assert_eq!((config.entry.as_str(), config.grid), ("attention_prefill_f16_d64", [5, 3, 2]));
+        assert_eq!((config.entry.as_str(), config.grid), ("attention_prefill_ff_f16_d64", [5, 3, 2]));
         // The smallest opt-in limit of sm_80 and newer is 99 KiB (sm_86, sm_89, sm_120).
-        assert!(HEAD_DIMS.iter().all(|&d| prefill_shared(d) <= 99 << 10));
+        for head_dim in HEAD_DIMS {
+            for types in [KvTypes::both(KvType::F16), KvTypes::both(KvType::Int8)] {
+                assert!(prefill_shared(&Problem { head_dim, types, ..SMOL }) <= 99 << 10);
+            }
+        }
     }
 }

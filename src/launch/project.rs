@@ -4,7 +4,9 @@ use super::{Cuda, matrix, repack};
 use crate::backend::{BatchLimits, Buffer, Float, PostNorm, Weight};
 use crate::device::{Gpu, GpuSpec};
 use crate::error::{Error, Result};
-use crate::params::{Epilogue, EpilogueParams, GemmParams, GemvParams, NormRowsParams, PostNormParams, RowsParams};
+use crate::params::{
+    Epilogue, EpilogueParams, GemmParams, GemvParams, KvType, NormRowsParams, PostNormParams, RowsParams,
+};
 
 /// Most rows of x that `gemv.cuh` takes (`kTokens`).
 const GEMV_TOKENS: usize = 8;
@@ -48,6 +50,8 @@ struct Problem {
     cols: usize,
     /// Rows of each part.
     rows: Vec<usize>,
+    /// Tile-rows are finished by twos.
+    pairs: bool,
 }
 
 /// Launch of `gemv.cuh`.
@@ -74,6 +78,7 @@ fn plan_gemv(p: &Problem, spec: &GpuSpec) -> Option<Gemv> {
     let tiles = tile_rows.iter().sum::<usize>();
     // Two blocks an SM, but no block of a single tile-row where one an SM is enough: each normalises x for itself.
     let tiles_per_block = tiles.div_ceil(resident).max(tiles.div_ceil(spec.sms as usize).min(2)).max(1);
+    let tiles_per_block = if p.pairs { tiles_per_block.next_multiple_of(2) } else { tiles_per_block };
     let mut first_block = [0; MOST_PARTS + 1];
     for i in 0..MOST_PARTS {
         let blocks = tile_rows.get(i).map_or(0, |t| t.div_ceil(tiles_per_block));
@@ -166,11 +171,17 @@ pub fn run(cuda: &Cuda, mut p: Projection<'_>) -> Result<()> {
         p.out.sums = address(cuda, p.op, "scratch for sums", &cuda.scratch()?.project.sums, bytes)?;
     }
     let rows = matrix.parts.iter().map(|part| part.rows).collect();
-    let problem = Problem { tokens: p.rows.tokens as usize, cols: p.weight.cols, rows };
+    let problem = Problem { tokens: p.rows.tokens as usize, cols: p.weight.cols, rows, pairs: to_codes(&p.out) };
     match plan_gemv(&problem, cuda.gpu.spec()) {
         Some(config) => run_gemv(cuda, &p, matrix, &config),
         None => run_gemm(cuda, &p, matrix),
     }
+}
+
+/// Whether K or V goes to pages of codes, 32 rows of which share a scale. Heads are multiples of those, so parts are of pairs
+/// of tile-rows.
+fn to_codes(out: &EpilogueParams) -> bool {
+    out.k == 0 && out.kv.type_.iter().any(|&kind| kind != KvType::kKvFloat)
 }
 
 fn run_gemv(cuda: &Cuda, p: &Projection<'_>, matrix: &Matrix, config: &Gemv) -> Result<()> {
@@ -179,6 +190,7 @@ fn run_gemv(cuda: &Cuda, p: &Projection<'_>, matrix: &Matrix, config: &Gemv) -> 
         out: p.out,
         first_block: config.first_block,
         tiles_per_block: config.tiles_per_block as u32,
+        pairs: to_codes(&p.out).into(),
         ..GemvParams::default()
     };
     for (i, part) in matrix.parts.iter().enumerate() {
@@ -274,7 +286,7 @@ mod tests {
         GpuSpec { name: String::new(), sms: 132, compute: (9, 0), shared_per_block: 232_448, l2_bytes: 50 << 20 };
 
     fn plan(tokens: usize, cols: usize, rows: &[usize]) -> Option<Gemv> {
-        plan_gemv(&Problem { tokens, cols, rows: rows.to_vec() }, &H100)
+        plan_gemv(&Problem { tokens, cols, rows: rows.to_vec(), pairs: false }, &H100)
     }
 
     #[test]
@@ -289,6 +301,8 @@ mod tests {
     fn few_rows_fill_the_device_in_one_wave() {
         let qkv = plan(1, 576, &[576, 192, 192]).unwrap();
         assert_eq!((qkv.tiles_per_block, qkv.first_block), (1, [0, 36, 48, 60]));
+        let pairs = Problem { tokens: 1, cols: 576, rows: vec![576, 192, 192], pairs: true };
+        assert_eq!(plan_gemv(&pairs, &H100).map(|p| (p.tiles_per_block, p.first_block)), Some((2, [0, 18, 24, 30])));
         let head = plan(1, 640, &[262_144]).unwrap();
         assert_eq!(head.tiles_per_block, 63);
         assert!(head.first_block[1] <= 264 && head.first_block[1] * 63 * 16 >= 262_144, "{head:?}");

@@ -33,9 +33,6 @@ pub fn kv(cuda: &Cuda, group: &KvGroup, layer: usize) -> Result<KvParams> {
     let fits = bytes.is_some_and(|b| b <= group.data.bytes() && (b as u64) < 16 << 32);
     let known = matches!(l.page_tokens, 8 | 16 | 32) && l.head_dim.is_multiple_of(8);
     l.types.check(cuda.float, l.head_dim)?;
-    if l.types.k.is_quantised() || l.types.v.is_quantised() {
-        return Err(Error::Unsupported(format!("KV pages of {} on this device; use --device cpu", l.types)));
-    }
     if !fits || !known || layer >= l.layers || l.kv_heads == 0 {
         let message = format!("layer {layer} of {} pages {l:?} in {} bytes", group.pages, group.data.bytes());
         return Err(Error::Shape { op: "kv pages", message });

@@ -1,6 +1,7 @@
 //! Attention over random sequences: the oracle's answer, and answers that must be equal. Checks panic with the seed.
 use super::batch::{Seq, Shape, Step};
 use super::device::{Device, from_bits, to_bits};
+use super::kv;
 use super::rng::Rng;
 use super::tolerance::{assert_close, bound};
 use kvick::backend::{Attention, Float, KvGroup, KvHalf, KvLayout, KvType, KvTypes, SCALE_GROUP};
@@ -46,7 +47,8 @@ struct Cached {
 impl Cached {
     fn random(rng: &mut Rng, float: Float, kind: KvType, count: usize) -> Self {
         let scales = |rng: &mut Rng, top: f32| {
-            let scale = |_| half::f16::from_f32((0.5 + rng.unit() as f32 * 3.0) / top).to_bits();
+            // 7 significant bits, as what writes pages makes them.
+            let scale = |_| half::f16::from_f32((0.5 + rng.unit() as f32 * 3.0) / top).to_bits() & 0xfff0;
             (0..count / SCALE_GROUP).map(scale).collect()
         };
         match kind {
@@ -66,22 +68,17 @@ impl Cached {
         }
     }
 
-    /// Writes a token's head where `KvLayout` says that it lies; `to` is what the head has in the page.
+    /// Writes a token's head into what the head has in the page.
     fn place(&self, l: &KvLayout, half: KvHalf, to: &mut [u8], row: usize, token: usize) {
-        let (dim, size) = (l.head_dim, l.types.of(half).bytes());
-        let elements = &self.elements[row * dim * size..][..dim * size];
-        if !l.types.of(half).is_quantised() {
-            to[token * dim * size..][..dim * size].copy_from_slice(elements);
-            return;
+        let (dims, size) = (l.head_dim, l.types.of(half).bytes());
+        for (dim, element) in self.elements[row * dims * size..][..dims * size].chunks_exact(size).enumerate() {
+            to[kv::element_at(l, half, token, dim)..][..size].copy_from_slice(element);
         }
-        let (pair, odd) = (token / 2, token % 2);
-        for (i, &code) in elements.iter().enumerate() {
-            to[pair * 2 * dim + i / 8 * 16 + odd * 8 + i % 8] = code;
-        }
-        let groups = dim / SCALE_GROUP;
-        for (g, scale) in self.scales[row * groups..][..groups].iter().enumerate() {
-            let at = l.data_bytes(half) + ((pair * groups + g) * 2 + odd) * 2;
-            to[at..at + 2].copy_from_slice(&scale.to_le_bytes());
+        if l.types.of(half).is_quantised() {
+            let groups = dims / SCALE_GROUP;
+            for (g, scale) in self.scales[row * groups..][..groups].iter().enumerate() {
+                to[kv::scale_at(l, token, g * SCALE_GROUP)..][..2].copy_from_slice(&scale.to_le_bytes());
+            }
         }
     }
 }
@@ -169,7 +166,7 @@ impl Case {
 }
 
 pub fn random_kind(rng: &mut Rng, float: Float) -> Kind {
-    Kind {
+    let kind = Kind {
         float,
         types: float.into(),
         head_dim: rng.pick(&[64, 96, 128, 256]),
@@ -178,7 +175,14 @@ pub fn random_kind(rng: &mut Rng, float: Float) -> Kind {
         page_tokens: rng.pick(&[8, 16, 32]),
         window: rng.pick(&[None, None, Some(1), Some(7), Some(33), Some(200)]),
         softcap: rng.pick(&[None, None, Some(2.0), Some(50.0)]),
-    }
+    };
+    Kind { types: random_types(rng, float), ..kind }
+}
+
+/// Each half of the compute type or quantised.
+pub fn random_types(rng: &mut Rng, float: Float) -> KvTypes {
+    let kinds = [float.into(), KvType::Int8, KvType::Fp8];
+    KvTypes { k: rng.pick(&kinds), v: rng.pick(&kinds) }
 }
 
 pub fn random_seqs(rng: &mut Rng) -> Vec<Seq> {

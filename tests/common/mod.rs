@@ -5,6 +5,7 @@ pub mod batch;
 pub mod conversations;
 pub mod device;
 pub mod gguf;
+pub mod kv;
 pub mod models;
 pub mod products;
 pub mod program;

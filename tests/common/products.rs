@@ -1,13 +1,14 @@
 //! Cases of the projections and what is fused with them: random shapes and inputs of one seed, run on every device and compared
 //! with the oracle.
 use super::batch::{Seq, Shape, Step};
-use super::device::{Device, from_bits};
+use super::device::Device;
+use super::kv;
 use super::rng::Rng;
 use super::tensors::weight;
-use super::tolerance::{Bound, EXACT, assert_close, bound, product_bound};
+use super::tolerance::{Bound, EXACT, assert_close, bound, product_bound, stored_bound};
 use kvick::backend::{
-    Activation, DType, Embed, Float, Fuse, HostWeight, KvGroup, KvLayout, LinearResidual, NormGateUp, NormLmHead,
-    PostNorm, QkNorm, Qkv, Rope,
+    Activation, DType, Embed, Float, Fuse, HostWeight, KvGroup, KvHalf, KvLayout, KvTypes, LinearResidual, NormGateUp,
+    NormLmHead, PostNorm, QkNorm, Qkv, Rope,
 };
 
 /// Columns that `dtype` can have, near `about`.
@@ -195,7 +196,7 @@ struct QkvCase {
 }
 
 impl QkvCase {
-    fn new(seed: u64, float: Float, dtypes: [DType; 3], tokens: usize, with_qk_norm: bool) -> Self {
+    fn new(seed: u64, types: KvTypes, dtypes: [DType; 3], tokens: usize, with_qk_norm: bool) -> Self {
         let mut rng = Rng::new(seed);
         let widest = dtypes.into_iter().max_by_key(|d| d.block().0).unwrap();
         let head_dim = rng.pick(&HEAD_DIMS);
@@ -203,16 +204,24 @@ impl QkvCase {
         let width = cols(&mut rng, widest, 400);
         let shape = Shape { width, ff: 64, heads, kv_heads, head_dim, vocab: 100 };
         let step = step(&mut rng, shape, tokens);
-        let layout = KvLayout { layers: 3, kv_heads, head_dim, page_tokens: 16, types: float.into() };
+        let layout = KvLayout { layers: 3, kv_heads, head_dim, page_tokens: 16, types };
         let rows = [heads, kv_heads, kv_heads].map(|n| n * head_dim);
         let parts = [0, 1, 2].map(|i| weight(&mut rng, ["q", "k", "v"][i], dtypes[i], rows[i], width));
+        // Zeros are numbers too: in every storage type they are zero bytes.
+        let parts = parts.map(|mut part| {
+            let bytes = part.bytes.len() / part.rows;
+            part.bytes.to_mut()[rng.below(part.rows) * bytes..][..bytes].fill(0);
+            part
+        });
         let rope_dims = if rng.below(3) == 0 { head_dim / 2 } else { head_dim };
         let angle =
             |i: usize| (i / rope_dims) as f64 * 1e4f64.powf(-((i % rope_dims / 2 * 2) as f64) / rope_dims as f64);
         let trig = |i: usize| if i.is_multiple_of(2) { angle(i).cos() as f32 } else { angle(i).sin() as f32 };
         let positions = step.host.kv_len.iter().max().map_or(1, |&n| n as usize);
         QkvCase {
-            what: format!("seed {seed}: qkv {dtypes:?} {tokens} x {width} -> {heads} + 2 x {kv_heads} of {head_dim}"),
+            what: format!(
+                "seed {seed}: qkv {dtypes:?} {tokens} x {width} -> {heads} + 2 x {kv_heads} of {head_dim} in {types}"
+            ),
             x: rng.normals(tokens * width, 8.0),
             norm: rng.normals(width, 1.2),
             bias: (rng.below(2) == 0).then(|| rng.normals((heads + 2 * kv_heads) * head_dim, 1.0)),
@@ -227,8 +236,8 @@ impl QkvCase {
         }
     }
 
-    /// Q, and what was appended, in the order of the pages.
-    fn run(&self, device: &Device) -> Vec<Vec<f32>> {
+    /// Q, and what was appended to K and to V, token by token.
+    fn run(&self, device: &Device) -> [Vec<f32>; 3] {
         let Shape { heads, head_dim, .. } = self.shape;
         let (batch, q_elements) = (self.step.load(device), self.step.tokens() * heads * head_dim);
         let (q, pages) = (device.poisoned(q_elements * 2), device.poisoned(self.step.pages * self.layout.page_bytes()));
@@ -251,20 +260,47 @@ impl QkvCase {
             q: &q,
         };
         done(device, &self.what, device.backend.qkv(&op));
-        let bits: Vec<u16> = device.download(&pages, self.step.pages * self.layout.page_bytes() / 2);
-        // What no token owns must still be the poison.
-        let kept = bits.iter().filter(|&&b| b == 0xffff).count();
-        let written = 2 * self.step.tokens() * self.layout.kv_heads * head_dim;
-        assert_eq!(bits.len() - kept, written, "{} on {}: elements written to pages", self.what, device.name);
-        let appended: Vec<u16> = bits.into_iter().filter(|&b| b != 0xffff).collect();
-        vec![device.download_floats(&q, q_elements), from_bits(device.float(), &appended)]
+        let bytes: Vec<u8> = device.download(&pages, self.step.pages * self.layout.page_bytes());
+        let [k, v] =
+            self.appended(device.float(), &bytes).unwrap_or_else(|e| panic!("{} on {}: {e}", self.what, device.name));
+        [device.download_floats(&q, q_elements), k, v]
+    }
+
+    /// K and V of the step's tokens. What no token owns must still be the poison.
+    fn appended(&self, float: Float, pages: &[u8]) -> Result<[Vec<f32>; 2], String> {
+        let l = &self.layout;
+        let mut owned = vec![false; pages.len()];
+        let appended = KvHalf::BOTH.map(|half| {
+            let mut values = Vec::new();
+            for &slot in &self.step.host.groups[0].slot_mapping {
+                let (page, offset) = (slot as usize / l.page_tokens, slot as usize % l.page_tokens);
+                for head in 0..l.kv_heads {
+                    let at = page * l.page_bytes() + l.head_offset(half, 1, head);
+                    let range = at..at + l.head_bytes(half);
+                    kv::mark(l, half, &mut owned[range.clone()], offset);
+                    values.extend(kv::elements(float, l, half, &pages[range], offset));
+                }
+            }
+            values
+        });
+        match pages.iter().zip(owned).position(|(&byte, owned)| !owned && byte != 0xff) {
+            Some(at) => Err(format!("byte {at} of the pages was written, and no token lies there")),
+            None => Ok(appended),
+        }
     }
 }
 
-/// Norm, projection, bias, QK-norm, RoPE and append.
-pub fn qkv(devices: &[Device], seed: u64, dtypes: [DType; 3], tokens: usize, with_qk_norm: bool) {
-    let case = QkvCase::new(seed, devices[0].float(), dtypes, tokens, with_qk_norm);
+/// Norm, projection, bias, QK-norm, RoPE and append to pages of these types.
+pub fn qkv(devices: &[Device], seed: u64, dtypes: [DType; 3], tokens: usize, with_qk_norm: bool, types: KvTypes) {
+    let case = QkvCase::new(seed, types, dtypes, tokens, with_qk_norm);
     let widest = dtypes.into_iter().max_by_key(|d| d.block().0).unwrap();
-    let bound = product_bound(devices[0].float(), widest, case.shape.width);
-    compare(devices, &case.what, bound, |device| case.run(device));
+    let computed = product_bound(devices[0].float(), widest, case.shape.width);
+    let bounds = [computed, stored_bound(types.k, computed), stored_bound(types.v, computed)];
+    let expected = case.run(&devices[0]);
+    for device in &devices[1..] {
+        for (i, actual) in case.run(device).iter().enumerate() {
+            let what = format!("{} {}: {}", device.name, case.what, ["Q", "K", "V"][i]);
+            assert_close(&what, actual, &expected[i], bounds[i]);
+        }
+    }
 }

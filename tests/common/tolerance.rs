@@ -3,7 +3,7 @@
 //! Both sides round inputs, weights and outputs to the same type, so what is left is the order of f32 sums and values that
 //! fall to the other side of a rounding. The largest error is measured against the root mean square of what is expected
 //! (a sum of K terms of that size may cancel), besides a few units in the last place of the value itself.
-use kvick::backend::{DType, Float};
+use kvick::backend::{DType, Float, KvType};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +40,16 @@ pub fn product_bound(float: Float, weights: DType, terms: usize) -> Bound {
     match (float, weights) {
         (Float::F16, DType::Q4_K | DType::Q6_K) => Bound { nmse: 2.0 * b.nmse, of_rms: 2.0 * b.of_rms, ..b },
         _ => b,
+    }
+}
+
+/// The row for results that are stored in KV pages: what falls to the other side of a rounding is a step of the codes away,
+/// and a largest element that does so moves the scale of its group by 1/64 at most.
+pub fn stored_bound(kind: KvType, computed: Bound) -> Bound {
+    match kind {
+        KvType::F16 | KvType::BF16 => computed,
+        KvType::Int8 => Bound { nmse: 2e-4, of_rms: 0.06, relative: 1.0 / 64.0 },
+        KvType::Fp8 => Bound { nmse: 1e-3, of_rms: 0.02, relative: 1.0 / 7.0 },
     }
 }
 

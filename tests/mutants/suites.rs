@@ -68,8 +68,24 @@ fn decode(devices: &[Device]) {
     against_oracle(devices, 1, KIND, &seqs);
     against_oracle(devices, 2, Kind { window: Some(33), page_tokens: 8, ..KIND }, &seqs);
     against_oracle(devices, 3, Kind { softcap: Some(2.0), group: 8, page_tokens: 32, ..KIND }, &seqs);
+    quantised(devices, &seqs);
     moved_pages(&devices[1], 4, KIND, &seqs);
     split_keys(&devices[1], 5, Kind { kv_heads: 1, ..KIND });
+}
+
+fn quantised(devices: &[Device], seqs: &[Seq]) {
+    let kinds = [KvType::F16, KvType::Int8, KvType::Fp8];
+    for (seed, k) in (10..).zip(kinds) {
+        for (seed, v) in (10 * seed..).zip(kinds) {
+            let page_tokens = [8, 16, 32][seed as usize % 3];
+            against_oracle(
+                devices,
+                seed,
+                Kind { types: KvTypes { k, v }, window: Some(70), page_tokens, ..KIND },
+                seqs,
+            );
+        }
+    }
 }
 
 fn prefill(devices: &[Device]) {
@@ -77,6 +93,7 @@ fn prefill(devices: &[Device]) {
     against_oracle(devices, 1, KIND, &seqs);
     against_oracle(devices, 2, Kind { window: Some(33), page_tokens: 8, ..KIND }, &seqs);
     against_oracle(devices, 3, Kind { softcap: Some(2.0), group: 8, page_tokens: 32, ..KIND }, &seqs);
+    quantised(devices, &seqs);
     moved_pages(&devices[1], 4, KIND, &seqs);
     cut_prompt(&devices[1], 5, KIND, 21, 70);
 }
@@ -95,5 +112,7 @@ fn norm_gate_up(devices: &[Device], seed: u64, tokens: usize) {
 }
 
 fn qkv(devices: &[Device], seed: u64, tokens: usize, with_qk_norm: bool) {
-    products::qkv(devices, seed, [DType::Q4_1; 3], tokens, with_qk_norm);
+    let kinds = [KvType::F16, KvType::Int8, KvType::Fp8];
+    let types = KvTypes { k: kinds[seed as usize % 3], v: kinds[seed as usize / 3 % 3] };
+    products::qkv(devices, seed, [DType::Q4_1; 3], tokens, with_qk_norm, types);
 }
