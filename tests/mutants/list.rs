@@ -173,7 +173,7 @@ pub const MUTANTS: &[Mutant] = &[
     sample("a round of Philox dropped", "round < 10", "round < 9"),
     sample("min-p ignored", "return p >= min_p ?", "return true ?"),
     sample("barrier after the search dropped", "__syncthreads();\n  return s.target;", "return s.target;"),
-    gemv("barrier before the warps' sums dropped", "__syncthreads();\n    const uint32_t row", "if (warp == tile_row"),
+    gemv("barrier before the warps' sums dropped", "__syncthreads();\n    const uint32_t row", "const uint32_t row"),
     gemv("a warp's sums left out", "w = 1; w < blockDim.x / 32; ++w", "w = 1; w < blockDim.x / 32 - 1; ++w"),
     gemv("next tile-row read from the wrong place", "ends ? across - count + left : kAhead", "ends ? across : kAhead"),
     gemv("tile-rows beyond the matrix", "min(p.tiles_per_block, tile_rows - first)", "p.tiles_per_block"),
@@ -241,13 +241,6 @@ pub const MUTANTS: &[Mutant] = &[
         "dim / 8 * 16 + dim % 8;",
     ),
     at("qkv", "kv.cuh", "e4m3 always rounded up", "bits + 0x7ffff + (bits >> 20 & 1)", "bits + 0xfffff"),
-    at(
-        "qkv",
-        "kv.cuh",
-        "e4m3 without subnormals",
-        "size < 0.015625f ? __float2uint_rn(size * 512.0f) : normal",
-        "normal",
-    ),
     at(
         "qk_norm_rope",
         "qk_norm_rope.cu",
