@@ -2,6 +2,7 @@
 use super::fault::Cause;
 use super::op::Stop;
 use super::ops::access::Banks;
+use super::ops::bulk::BulkCopies;
 use super::ops::copy::AsyncCopies;
 use super::program::Kernel;
 use crate::check::shared::SharedChecks;
@@ -53,6 +54,8 @@ pub struct Cx<'g> {
     pub checks: Option<Box<SharedChecks>>,
     /// Warp instructions executed, those since the last look at the launch's budget.
     pub executed: u64,
+    /// Bulk copies of the block, and arrivals that wait for copies.
+    pub bulk: BulkCopies,
     /// Asynchronous copies of the running warp.
     pub copies: AsyncCopies,
     /// The running block's coordinates.

@@ -8,7 +8,9 @@ use super::class::Class;
 use super::cx::Cx;
 use super::lane;
 use super::op::{Flow, Handler, Op};
-use super::ops::{access, atomic, barrier, compare, control, copy, host, matrix, shared, special, warp, watch};
+use super::ops::{
+    access, atomic, barrier, bulk, compare, control, copy, host, matrix, mbarrier, shared, special, warp, watch,
+};
 use crate::num::half::{Bf16, F16, Half};
 use crate::num::{Rm, Rn, Rp, Rz, approx, bits, cvt, float, fp8, half, int, packed};
 
@@ -559,6 +561,11 @@ Global {
     CopyAsync { raw copy::start }
     CopyCommit { raw copy::commit }
     CopyWait { raw copy::wait }
+    CopyMbarrierArrive { raw bulk::arrive_after_copies }
+    BulkLoad { raw bulk::load }
+    BulkStore { raw bulk::store }
+    BulkCommit { raw bulk::commit }
+    BulkWait { raw bulk::wait }
     Prefetch { raw control::nothing }
 }
 Shared {
@@ -661,6 +668,13 @@ Barrier {
     BarSync { raw barrier::block }
     WarpSync { raw warp::sync }
     Fence { raw control::nothing }
+    MbarrierInit { raw mbarrier::init }
+    MbarrierInval { raw mbarrier::invalidate }
+    MbarrierExpectTx { raw mbarrier::expect }
+    MbarrierCompleteTx { raw mbarrier::complete }
+    MbarrierArrive { raw mbarrier::arrive }
+    MbarrierWait { raw mbarrier::wait }
+    MbarrierPendingCount { raw mbarrier::pending_count }
     Watch { raw watch::access }
     WatchMeet { raw watch::meet }
 }

@@ -1,7 +1,7 @@
 //! Lowers one function: its blocks in running order, and the operands of its instructions.
 use super::build::{Body, Builder, Kind, V, VOp};
 use super::parts::Parts;
-use super::{arith, bits, control, convert, error, memory, tensor, warp};
+use super::{arith, asynchronous, bits, control, convert, error, memory, tensor, warp};
 use crate::exec::ops::special;
 use crate::exec::program::Value;
 use crate::exec::table::Code;
@@ -76,6 +76,7 @@ const DECODERS: &[(&[&str], Decoder)] = &[
     (&["prefetch", "prefetchu", "applypriority", "discard"], memory::hint),
     (&["createpolicy"], memory::policy),
     (&["cp"], memory::copy),
+    (&["mbarrier"], asynchronous::mbarrier),
     (&["bra"], control::bra),
     (&["brx"], control::brx),
     (&["call"], control::call),

@@ -1,5 +1,6 @@
 //! Memory instructions.
 use super::arith::arg;
+use super::asynchronous;
 use super::build::{Kind, V};
 use super::function::Lower;
 use super::parts::Parts;
@@ -299,8 +300,14 @@ pub fn policy(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
 /// `cp.async`.
 pub fn copy(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
     let unknown = |p: &Parts<'_>| Err(format!("{} is not implemented", p.name()));
-    if !p.take("async") || p.has("bulk") || p.has("mbarrier") {
+    if !p.take("async") {
         return unknown(p);
+    }
+    if p.has("bulk") {
+        return asynchronous::bulk(l, p, args);
+    }
+    if p.has("mbarrier") {
+        return asynchronous::copy_arrive(l, p, args);
     }
     if p.take("commit_group") {
         l.op(Code::CopyCommit, &[], &[]);

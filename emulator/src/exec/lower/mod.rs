@@ -4,6 +4,7 @@
 //! in the order in which diverged lanes should run, so that "lowest index first" is the scheduler's whole policy. Then
 //! [`place`] gives every virtual register a place in the file.
 mod arith;
+mod asynchronous;
 mod bits;
 mod build;
 mod control;

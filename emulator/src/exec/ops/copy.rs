@@ -4,7 +4,7 @@
 //! Invariant: the pointers were checked when the copy began; neither device memory nor a running block's shared memory
 //! is ever unmapped.
 use super::access::{self, Global, Pattern, Shared};
-use super::watch;
+use super::{bulk, watch};
 use crate::exec::cx::{Cx, lanes};
 use crate::exec::lane::LANES;
 use crate::exec::op::{Flow, Op};
@@ -28,7 +28,7 @@ struct Group {
 
 /// One instruction's copies.
 #[derive(Clone)]
-struct Copy {
+pub struct Copy {
     lanes: u32,
     dst: [usize; LANES],
     src: [usize; LANES],
@@ -39,7 +39,7 @@ struct Copy {
 
 impl Copy {
     /// Completes the copies of `mask`; tells `done` of each: lane, destination, size.
-    fn complete(&mut self, mask: u32, done: &mut impl FnMut(usize, usize, usize)) {
+    pub fn complete(&mut self, mask: u32, done: &mut impl FnMut(usize, usize, usize)) {
         for l in lanes(self.lanes & mask) {
             let (size, read) = (self.size as usize, self.read[l] as usize);
             done(l, self.dst[l], size);
@@ -92,6 +92,19 @@ impl AsyncCopies {
             group.copies.iter_mut().for_each(|c| c.complete(due, &mut done));
         }
         self.groups.retain(|g| g.lanes != 0);
+    }
+
+    /// Takes out what the lanes of `mask` began and have not waited for, committed or not.
+    pub fn take(&mut self, mask: u32) -> Vec<Copy> {
+        let mut taken = Vec::new();
+        for copy in self.groups.iter_mut().flat_map(|g| &mut g.copies).chain(&mut self.open) {
+            if copy.lanes & mask != 0 {
+                taken.push(Copy { lanes: copy.lanes & mask, ..copy.clone() });
+                copy.lanes &= !mask;
+            }
+        }
+        self.open.retain(|c| c.lanes != 0);
+        taken
     }
 
     /// Forgets everything, as the end of a block does.
@@ -161,6 +174,9 @@ pub unsafe fn wait(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
         cx.copies.commit(mask);
     }
     let keep = op.imm.max(0) as usize;
+    if bulk::complete_arrivals(cx, op, mask).is_none() {
+        return Flow::Stop;
+    }
     if cx.checks.is_none() {
         cx.copies.wait(mask, keep, |_, _, _| {});
         return Flow::Next;

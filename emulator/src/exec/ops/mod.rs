@@ -2,11 +2,13 @@
 pub mod access;
 pub mod atomic;
 pub mod barrier;
+pub mod bulk;
 pub mod compare;
 pub mod control;
 pub mod copy;
 pub mod host;
 pub mod matrix;
+pub mod mbarrier;
 pub mod shared;
 pub mod special;
 pub mod warp;

@@ -63,7 +63,8 @@ pub unsafe fn access(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
     Flow::Next
 }
 
-fn global(cx: &Cx<'_>, how: How, address: u64, size: usize) -> Option<String> {
+/// Enters an access to global memory; what is wrong with it.
+pub fn global(cx: &Cx<'_>, how: How, address: u64, size: usize) -> Option<String> {
     let memory = cx.launch.gpu.memory();
     let written = memory.written()?;
     let range = memory.range(address, size).ok()?;

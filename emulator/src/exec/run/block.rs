@@ -7,6 +7,7 @@ use crate::exec::cx::{Cx, LaunchState};
 use crate::exec::fault::Fault;
 use crate::exec::lane::LANES;
 use crate::exec::ops::barrier::mode;
+use crate::exec::ops::bulk::BulkCopies;
 use crate::exec::program::{Kernel, Value};
 use std::sync::atomic::Ordering;
 
@@ -62,6 +63,8 @@ pub struct Block {
     alive: usize,
     /// What is known of shared memory, if that is checked.
     checks: Option<Box<SharedChecks>>,
+    /// Its bulk copies under way.
+    bulk: BulkCopies,
 }
 
 /// How a block's turn ended.
@@ -91,6 +94,7 @@ impl Block {
             shared_len,
             local: Bytes::new(warps * LANES * kernel.info.local_bytes as usize),
             alive: 0,
+            bulk: BulkCopies::default(),
             checks: checks.accesses().then(|| Box::new(SharedChecks::new(checks, shared_len, warps, BARRIERS))),
         };
         for w in 0..warps {
@@ -149,8 +153,10 @@ impl Block {
     /// Runs until all threads have ended, or all that can run let others run.
     pub fn run(&mut self, cx: &mut Cx<'_>) -> Turn {
         std::mem::swap(&mut cx.checks, &mut self.checks);
+        std::mem::swap(&mut cx.bulk, &mut self.bulk);
         let turn = self.run_warps(cx);
         std::mem::swap(&mut cx.checks, &mut self.checks);
+        std::mem::swap(&mut cx.bulk, &mut self.bulk);
         turn
     }
 
@@ -198,6 +204,7 @@ impl Block {
                 }
             }
             if self.alive == 0 {
+                cx.bulk.end();
                 return Turn::Done;
             }
             if !ran {

@@ -6,6 +6,7 @@ use crate::exec::cx::{Cx, LaunchState};
 use crate::exec::fault::{Fault, FaultKind};
 use crate::exec::op::Stop;
 use crate::exec::ops::access::Banks;
+use crate::exec::ops::bulk::BulkCopies;
 use crate::exec::ops::copy::AsyncCopies;
 use crate::exec::program::{Kernel, Program};
 use crate::exec::{KernelInfo, Launch};
@@ -274,6 +275,7 @@ fn context<'g>(state: &'g LaunchState<'g>) -> Cx<'g> {
         progress: 0,
         polls: 0,
         checks: None,
+        bulk: BulkCopies::default(),
         executed: 0,
         wide: crate::exec::table::vector_cpu(),
         warp: 0,
