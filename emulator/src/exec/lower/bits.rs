@@ -2,7 +2,7 @@
 use super::arith::arg;
 use super::function::Lower;
 use super::parts::Parts;
-use crate::exec::ops::special;
+use crate::exec::ops::words;
 use crate::exec::table::Code;
 use crate::ptx::ast::{Operand, Type};
 
@@ -102,7 +102,7 @@ pub fn funnel(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
 /// `prmt`.
 pub fn prmt(l: &mut Lower<'_, '_>, p: &mut Parts<'_>, args: Args<'_>) -> Res {
     p.ty()?;
-    match p.take_any(&special::PRMT_MODES) {
+    match p.take_any(&words::PRMT_MODES) {
         None => three(l, Code::Prmt, args, 0),
         Some(mode) => three(l, Code::PrmtMode, args, mode as i64),
     }

@@ -1,7 +1,7 @@
 //! Lowers one function: its blocks in running order, and the operands of its instructions.
 use super::build::{Body, Builder, Kind, V, VOp};
 use super::parts::Parts;
-use super::{arith, asynchronous, bits, control, convert, error, memory, tensor, warp};
+use super::{arith, asynchronous, bits, compare, control, convert, error, memory, moves, multiply, tensor, warp};
 use crate::exec::ops::special;
 use crate::exec::program::Value;
 use crate::exec::table::Code;
@@ -44,11 +44,11 @@ type Decoder = fn(&mut Lower<'_, '_>, &mut Parts<'_>, &[Operand]) -> Result<(), 
 const DECODERS: &[(&[&str], Decoder)] = &[
     (&["add", "sub"], arith::add_sub),
     (&["addc", "subc"], arith::add_sub_carry),
-    (&["mul"], arith::mul),
-    (&["mad"], arith::mad),
-    (&["madc"], arith::madc),
-    (&["mul24", "mad24"], arith::mul24),
-    (&["fma"], arith::fma),
+    (&["mul"], multiply::mul),
+    (&["mad"], multiply::mad),
+    (&["madc"], multiply::madc),
+    (&["mul24", "mad24"], multiply::mul24),
+    (&["fma"], multiply::fma),
     (&["div", "rem"], arith::div_rem),
     (&["sad"], arith::sad),
     (&["abs", "neg"], arith::abs_neg),
@@ -64,12 +64,12 @@ const DECODERS: &[(&[&str], Decoder)] = &[
     (&["bfe", "bfi", "bfind"], bits::field),
     (&["fns", "szext", "bmsk", "brev", "popc", "clz"], bits::count),
     (&["dp4a", "dp2a"], bits::dot),
-    (&["setp", "set"], convert::set),
-    (&["selp", "slct"], convert::select),
-    (&["mov"], convert::mov),
+    (&["setp", "set"], compare::set),
+    (&["selp", "slct"], compare::select),
+    (&["mov"], moves::mov),
     (&["cvt"], convert::cvt),
-    (&["cvta"], convert::cvta),
-    (&["isspacep"], convert::isspacep),
+    (&["cvta"], moves::cvta),
+    (&["isspacep"], moves::isspacep),
     (&["ld", "ldu"], memory::load),
     (&["st"], memory::store),
     (&["atom", "red"], memory::atomic),

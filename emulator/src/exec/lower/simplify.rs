@@ -5,7 +5,7 @@
 //! - `prmt` by a constant selector becomes two byte shuffles with known indices.
 use super::build::{Body, Builder, V, VOp};
 use crate::exec::class::Class;
-use crate::exec::ops::special;
+use crate::exec::ops::words;
 use crate::exec::program::Value;
 use crate::exec::table::Code;
 use std::collections::{HashMap, HashSet};
@@ -45,7 +45,7 @@ fn permute(op: &mut VOp, values: &HashMap<V, Value>) {
         && selector & 0x8888 == 0
     {
         op.code = Code::PrmtFixed;
-        op.imm = special::byte_indices(*selector);
+        op.imm = words::byte_indices(*selector);
         op.s.truncate(2);
     }
 }
