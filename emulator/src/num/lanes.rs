@@ -134,7 +134,8 @@ mod tests {
     }
 
     type Whole = fn(&Lanes, &Lanes) -> Lanes;
-    const BINARY: [(&str, Whole, fn(u16, u16) -> u16); 3] = [
+    type Scalar = fn(u16, u16) -> u16;
+    const BINARY: [(&str, Whole, Scalar); 3] = [
         ("add.f16x2", add_f16x2, packed::add::<F16, false, false>),
         ("sub.f16x2", sub_f16x2, packed::sub::<F16, false, false>),
         ("mul.f16x2", mul_f16x2, packed::mul::<F16, false, false>),

@@ -47,15 +47,16 @@ pub unsafe fn load<S: Space, T: Element, const N: usize>(cx: &mut Cx<'_>, op: &O
     // SAFETY: `whole` and `locate` checked that `size` bytes lie at every active lane's pointer, or `32 * size` at the
     // first one; the destinations are registers of T's width by lowering.
     unsafe {
-        if S::KIND != Kind::Local && mask == !0 {
-            if let Some((pattern, first)) = whole::<S>(cx, op, size) {
-                count::<S>(cx, mask, size, regular_cost::<S>(size, pattern, first), false);
-                match pattern {
-                    Pattern::Contiguous => load_block::<S, T, N>(cx, op, first as *const u8),
-                    _ => load_one::<T, N>(cx, op, mask, first as *const T::Bits),
-                }
-                return poll(cx, op);
+        if S::KIND != Kind::Local
+            && mask == !0
+            && let Some((pattern, first)) = whole::<S>(cx, op, size)
+        {
+            count::<S>(cx, mask, size, regular_cost::<S>(size, pattern, first), false);
+            match pattern {
+                Pattern::Contiguous => load_block::<S, T, N>(cx, op, first as *const u8),
+                _ => load_one::<T, N>(cx, op, mask, first as *const T::Bits),
             }
+            return poll(cx, op);
         }
         let mut at = [0; LANES];
         let Some(pattern) = locate::<S>(cx, op, (op.a, op.imm), mask, size, &mut at) else { return Flow::Stop };
