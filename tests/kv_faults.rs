@@ -40,6 +40,7 @@ fn expected(meta: &Meta) -> Expected<'_> {
     Expected {
         fingerprint: &meta.fingerprint,
         key: &meta.key,
+        group: 0,
         half: meta.half,
         epoch: meta.epoch,
         tokens: &meta.tokens,
@@ -55,7 +56,7 @@ fn keep(tiers: &Tiers, tier: usize, meta: &Meta, payload: &[u8], rng: &mut Rng, 
     for _ in 0..4 {
         match tiers.put(tier, meta, payload, integrity::sum(payload)) {
             Ok(()) => {
-                known[tier].insert(RecordKey { key: meta.key, half: meta.half });
+                known[tier].insert(RecordKey { key: meta.key, group: 0, half: meta.half });
                 return;
             }
             Err(StoreError::Full(_)) if !known[tier].is_empty() => {
@@ -118,7 +119,7 @@ fn no_fault_ever_serves_a_wrong_page() {
                 }
                 keep(&tiers, tier, &bad, &payload, &mut rng, &mut known);
             }
-            4 => drop_from(&tiers, tier, RecordKey { key: meta.key, half }, &mut known),
+            4 => drop_from(&tiers, tier, RecordKey { key: meta.key, group: 0, half }, &mut known),
             _ => {
                 let (other, other_payload) = page(own, rng.below(64), half, epoch);
                 let got = tiers.fetch(&[expected(&meta), expected(&other)]);
@@ -174,5 +175,5 @@ fn a_record_without_the_secret_is_refused() {
     assert_eq!(engine.fetch(&[expected(&meta)])[0], Fetched::Miss);
     let refused: u64 = engine.counters()[0].refused.iter().sum();
     assert_eq!(refused, 1);
-    assert_eq!(engine.locate(&[RecordKey { key: Key(meta.key.0), half: Half::K }]), [None], "it was removed");
+    assert_eq!(engine.locate(&[RecordKey { key: Key(meta.key.0), group: 0, half: Half::K }]), [None], "it was removed");
 }

@@ -52,7 +52,7 @@ fn victim() {
         let (meta, payload) = page(n, version);
         if let Err(StoreError::Full(_)) = tiers.put(0, &meta, &payload, integrity::sum(&payload)) {
             let (other, _) = page((x >> 8) as u32 % 60, 0);
-            tiers.remove(&[RecordKey { key: other.key, half: Half::K }]);
+            tiers.remove(&[RecordKey { key: other.key, group: 0, half: Half::K }]);
         }
     }
 }
@@ -88,6 +88,7 @@ fn killed_writers_leave_only_whole_pages() {
             let expected = Expected {
                 fingerprint: &meta.fingerprint,
                 key: &meta.key,
+                group: 0,
                 half: Half::K,
                 epoch: 0,
                 tokens: &meta.tokens,
@@ -113,7 +114,7 @@ fn a_table_of_ten_gigabytes_of_pages_is_found_again() {
         let store = DiskStore::open(dir.path(), records * small, &fingerprint()).unwrap();
         for n in 0..records as u32 {
             let (meta, _) = page(n, 0);
-            store.put(&[(RecordKey { key: meta.key, half: Half::K }, &[1u8; 64])])[0].clone().unwrap();
+            store.put(&[(RecordKey { key: meta.key, group: 0, half: Half::K }, &[1u8; 64])])[0].clone().unwrap();
         }
     }
     let store = DiskStore::open(dir.path(), records * small, &fingerprint()).unwrap();

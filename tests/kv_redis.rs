@@ -88,7 +88,7 @@ fn engines_share_pages_and_models_do_not() {
     assert_eq!(hits(&b, fingerprint("m"), 0..150), 150, "more than two batches, from another engine");
     assert_eq!(hits(&other, fingerprint("n"), 0..10), 0);
     let (meta, _) = page(fingerprint("m"), 3);
-    let name = kvick::kv::tier::RecordKey { key: meta.key, half: meta.half };
+    let name = kvick::kv::tier::RecordKey { key: meta.key, group: 0, half: meta.half };
     assert_eq!(b.locate(&[name]), [Some(0)]);
     b.remove(&[name]);
     assert_eq!(a.locate(&[name]), [None]);
@@ -118,7 +118,11 @@ fn a_full_server_is_full_and_not_broken() {
     let store = RedisStore::open(&server.url(), &fingerprint("m"), PATIENT).unwrap();
     let record = vec![7u8; 100_000];
     let names: Vec<_> = (0..60)
-        .map(|n| kvick::kv::tier::RecordKey { key: page(fingerprint("m"), n).0.key, half: kvick::kv::tier::Half::V })
+        .map(|n| kvick::kv::tier::RecordKey {
+            key: page(fingerprint("m"), n).0.key,
+            group: 0,
+            half: kvick::kv::tier::Half::V,
+        })
         .collect();
     let items: Vec<_> = names.iter().map(|n| (*n, &record[..])).collect();
     let done = store.put(&items);

@@ -17,7 +17,13 @@ pub(super) struct Core<R> {
     pub runner: R,
     pub tokenizer: Option<Arc<Tokenizer>>,
     pub stats: Stats,
+    /// Whether the last step had nothing to compute.
+    pub stalled: bool,
 }
+
+/// Tokens of prompts from which a step's time tells how fast they are computed, and the weight of the newest step.
+const TELLING: usize = 16;
+const NEWEST: f64 = 0.2;
 
 impl<R: Runner> Core<R> {
     /// Takes a new request.
@@ -46,8 +52,11 @@ impl<R: Runner> Core<R> {
         self.scheduler.pages.now = now;
         self.scheduler.pages.expire_pins();
         self.cancel();
+        self.scheduler.pages.poll();
         let chunks = self.scheduler.schedule();
-        if chunks.is_empty() {
+        self.stalled = chunks.is_empty();
+        if self.stalled {
+            self.observe();
             return;
         }
         let step = batch::build(&chunks, &self.scheduler.running, &self.scheduler.pages);
@@ -55,12 +64,23 @@ impl<R: Runner> Core<R> {
         let top = self.top_logits(&chunks);
         let start = Instant::now();
         let result = self.runner.run(&copies, &step, &top);
+        self.measure(&chunks, start.elapsed());
         self.count(&chunks, &copies, start.elapsed());
         match result {
             Ok(drawn) => self.postprocess(&chunks, drawn),
             Err(error) => self.fail(&chunks, &error),
         }
         self.observe();
+    }
+
+    /// Learns from a step how fast prompts are computed.
+    fn measure(&mut self, chunks: &[Chunk], time: Duration) {
+        let tokens: usize = chunks.iter().map(|c| c.tokens).sum();
+        if chunks.iter().any(|c| c.tokens >= TELLING) {
+            let new = time.as_secs_f64() / tokens as f64;
+            let pace = &mut self.scheduler.pace.seconds_per_token;
+            *pace = Some(pace.map_or(new, |old| old + NEWEST * (new - old)));
+        }
     }
 
     /// How many logits each drawing chunk reports.
@@ -154,6 +174,7 @@ impl<R: Runner> Core<R> {
         self.stats.cached_pages = self.scheduler.pages.cached_pages();
         self.stats.probes = self.scheduler.pages.cache.probes();
         self.stats.cache = self.scheduler.pages.counters();
+        self.stats.tiers = self.scheduler.pages.tiers();
     }
 }
 

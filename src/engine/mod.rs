@@ -15,6 +15,7 @@ mod core;
 mod fingerprint;
 mod handle;
 mod io;
+mod loading;
 mod output;
 mod pages;
 mod pins;

@@ -8,15 +8,17 @@ use super::config::pages_for;
 use super::pins::Pins;
 use super::sequence::Sequence;
 use crate::kv::cache::{Cache, Counters, Lease, PageCopy};
+use crate::kv::tier::{Manager, ManagerConfig, PageIo, Tiers};
 use crate::kv::{Fingerprint, GroupConfig, Keys, policy};
 
 /// The cache as the scheduler sees it.
 pub(super) struct Pages {
     pub(super) cache: Cache,
     pub(super) pins: Pins,
+    pub(super) below: Option<Manager>,
     step_tokens: usize,
     /// Whether sequences find what others computed.
-    reuse: bool,
+    pub(super) reuse: bool,
     /// Time for policies, in ms; never decreases.
     pub now: u64,
     copies: Vec<PageCopy>,
@@ -35,7 +37,18 @@ impl Pages {
         let pages = groups.iter().map(|group| group.pages).max().unwrap_or(0);
         let ghosts = if reuse { kind.ghosts(pages) } else { 0 };
         let cache = Cache::new(fingerprint, page_tokens, groups, ghosts, || kind.build(pages, None));
-        Pages { cache, pins: Pins::default(), step_tokens, reuse, now: 0, copies: Vec::new() }
+        Pages { cache, pins: Pins::default(), below: None, step_tokens, reuse, now: 0, copies: Vec::new() }
+    }
+
+    /// Puts tiers below the device, to and from which `io` copies. Without reuse there is nothing to keep.
+    ///
+    /// # Errors
+    /// A thread cannot be started.
+    pub fn with_tiers(mut self, io: Box<dyn PageIo>, tiers: Tiers, config: ManagerConfig) -> std::io::Result<Self> {
+        if self.reuse {
+            self.below = Some(Manager::new(&mut self.cache, io, tiers, config)?);
+        }
+        Ok(self)
     }
 
     /// Tokens of a page.
@@ -73,15 +86,24 @@ impl Pages {
         pages_for(self.cache.window(group), self.page_tokens(), self.step_tokens, len)
     }
 
-    /// Pages of each group that a sequence of `len` tokens will still take.
-    pub fn outstanding(&self, lease: Option<&Lease>, len: usize) -> Vec<usize> {
-        let held = |g: usize| lease.map_or(0, |lease| lease.held(g));
+    /// Pages of each group that a sequence will still take, beside those that it holds or that are loaded for it.
+    pub fn outstanding(&self, s: &Sequence) -> Vec<usize> {
+        let len = s.tokens().len() + 1;
+        let held = |g: usize| match &s.lease {
+            Some(lease) => lease.held(g),
+            None => self.held_by_load(s, g),
+        };
         (0..self.groups()).map(|g| self.peak(g, len).saturating_sub(held(g))).collect()
     }
 
     /// Pages of each group that a waiting sequence would find in use by others.
     pub fn shared(&self, s: &Sequence) -> Vec<usize> {
         if self.reuse { self.cache.shared(&s.keys, s.findable(), self.now) } else { vec![0; self.groups()] }
+    }
+
+    /// Leading full pages that a waiting sequence would find on the device.
+    pub fn whole(&self, s: &Sequence) -> usize {
+        self.cache.whole_pages(&s.keys, s.findable(), self.now)
     }
 
     /// Leading tokens of a sequence that are cached.
@@ -117,10 +139,12 @@ impl Pages {
     /// Gives a sequence that will run what is cached of it.
     pub fn open(&mut self, s: &mut Sequence) {
         self.unexpect(s);
-        s.lease = Some(match (self.reuse, s.preempted) {
-            (false, _) => self.cache.blank(),
-            (true, false) => self.cache.start(&s.keys, s.findable(), self.now),
-            (true, true) => self.cache.resume(&s.keys, s.findable(), self.now),
+        let announced = self.take_load(s);
+        s.lease = Some(match (self.reuse, s.preempted, announced) {
+            (false, _, _) => self.cache.blank(),
+            (true, true, _) => self.cache.resume(&s.keys, s.findable(), self.now),
+            (true, false, None) => self.cache.start(&s.keys, s.findable(), self.now),
+            (true, false, Some(announced)) => self.cache.join(&s.keys, announced, s.findable(), self.now),
         });
         if !s.preempted {
             s.found = s.computed();
@@ -182,6 +206,7 @@ impl Pages {
     /// Takes the pages of a sequence that will go on later; whole ones can be found until they are needed.
     pub fn preempt(&mut self, s: &mut Sequence) {
         s.preempted = true;
+        s.looked = false;
         self.close(s);
     }
 
@@ -193,6 +218,7 @@ impl Pages {
 
     fn close(&mut self, s: &mut Sequence) {
         self.unexpect(s);
+        self.abandon(s);
         match s.lease.take() {
             Some(lease) if self.reuse => {
                 let computed = lease.filled();
@@ -206,6 +232,7 @@ impl Pages {
     /// Takes the pages of a sequence that failed; what was not published is lost.
     pub fn discard(&mut self, s: &mut Sequence) {
         self.unexpect(s);
+        self.abandon(s);
         if let Some(lease) = s.lease.take() {
             self.cache.cancel(lease);
         }

@@ -184,7 +184,7 @@ fn core(requests: usize, config: &ReplayConfig) -> Result<Core<VirtualDevice>> {
     let [prefill_s, decode_s] = speeds.map(|speed| 1.0 / speed);
     let runner = VirtualDevice { prefill_s, decode_s, now: 0.0, given: vec![Given::default(); requests] };
     let stats = Stats { copied_pages: vec![0], ..Stats::default() };
-    Ok(Core { scheduler, runner, tokenizer: None, stats })
+    Ok(Core { scheduler, runner, tokenizer: None, stats, stalled: false })
 }
 
 fn submit(core: &mut Core<VirtualDevice>, number: u64, request: &Request<'_>) -> Result<()> {

@@ -5,6 +5,7 @@
 //! the cache.
 use super::pages::Pages;
 use super::sequence::Sequence;
+use crate::kv::tier::manager::Pace;
 use std::collections::VecDeque;
 
 /// Waiting sequences whose cached pages are kept for them as long as there are others to evict.
@@ -36,13 +37,23 @@ pub(super) struct Scheduler {
     pub waiting: VecDeque<Sequence>,
     /// Sequences that gave up their pages, so far.
     pub preemptions: u64,
+    /// How fast prompts are computed.
+    pub pace: Pace,
     step_tokens: usize,
     max_seqs: usize,
 }
 
 impl Scheduler {
     pub fn new(pages: Pages, step_tokens: usize, max_seqs: usize) -> Self {
-        Scheduler { pages, running: Vec::new(), waiting: VecDeque::new(), preemptions: 0, step_tokens, max_seqs }
+        Scheduler {
+            pages,
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            preemptions: 0,
+            pace: Pace::default(),
+            step_tokens,
+            max_seqs,
+        }
     }
 
     /// Sequences that run at once.
@@ -87,7 +98,13 @@ impl Scheduler {
                 chunks.push(Chunk { seq, tokens });
                 return true;
             }
-            if self.pages.forgo(s) {
+            if self.pages.forgo(s) || self.pages.shed() {
+                continue;
+            }
+            if self.pages.will_free() {
+                return false;
+            }
+            if self.abandon_load() {
                 continue;
             }
             let youngest = self.running.len() - 1;
@@ -98,6 +115,12 @@ impl Scheduler {
             chunks.retain(|c| c.seq != youngest);
         }
         false
+    }
+
+    /// Gives up the pages loaded for the waiting sequence whose turn comes last; false if there are none.
+    fn abandon_load(&mut self) -> bool {
+        let last = self.waiting.iter_mut().rfind(|s| s.load.is_some());
+        last.is_some_and(|s| self.pages.abandon(s))
     }
 
     /// Takes the youngest sequence's pages; it goes on before those of its priority that wait.
@@ -115,36 +138,81 @@ impl Scheduler {
         self.waiting.insert(at, s);
     }
 
-    /// Lets the next waiting sequence run if there is budget for some of it and pages for all of it, beside what the
-    /// running ones still need.
+    /// Lets the first waiting sequence that can run do so: if there is budget for some of it and pages for all of it, beside what
+    /// the running ones still need. One whose pages are on their way is passed over.
     fn admit(&mut self, chunks: &[Chunk]) -> bool {
-        let Some(next) = self.waiting.front() else { return false };
-        let seats: usize = self.running.iter().map(Sequence::seats).sum();
-        if seats + next.seats() > self.max_seqs || self.budget(chunks) == 0 {
-            return false;
-        }
-        // Alone it always fits: what could not was refused when it was submitted.
-        if !self.running.is_empty() && self.short(next) {
-            return false;
-        }
-        if let Some(mut next) = self.waiting.pop_front() {
+        let mut seats: usize = self.running.iter().map(Sequence::seats).sum();
+        for at in 0..self.waiting.len().min(2 * self.max_seqs) {
+            seats += self.waiting[at].seats();
+            if seats > self.max_seqs {
+                return false;
+            }
+            if self.pages.is_loading(&self.waiting[at]) {
+                continue;
+            }
+            if self.is_computed_elsewhere(at) {
+                seats -= self.waiting[at].seats();
+                continue;
+            }
+            // Alone it always fits: what could not was refused when it was submitted.
+            let alone = self.running.is_empty() && self.waiting.iter().all(|s| s.load.is_none());
+            if !alone && self.short(at) {
+                return false;
+            }
+            let spare = self.claimed(|other| other != at);
+            if self.pages.load(&mut self.waiting[at], self.pace, spare) {
+                continue;
+            }
+            if self.budget(chunks) == 0 {
+                return false;
+            }
+            let Some(mut next) = self.waiting.remove(at) else { return false };
             self.pages.open(&mut next);
             self.running.push(next);
+            return true;
         }
-        true
+        false
     }
 
-    /// Whether too few pages are free for all of `next` beside what the running sequences will still take.
-    fn short(&self, next: &Sequence) -> bool {
-        let mut wanted = vec![0; self.pages.groups()];
-        for s in self.running.iter().chain([next]) {
-            let more = self.pages.outstanding(s.lease.as_ref(), s.tokens().len() + 1);
-            // Each twin copies the page that the prompt ends in.
-            wanted.iter_mut().zip(more).for_each(|(sum, n)| *sum += n + s.twins.len());
+    /// Whether the next page that a waiting sequence misses is being computed or loaded for another one of its tenant.
+    fn is_computed_elsewhere(&self, at: usize) -> bool {
+        let s = &self.waiting[at];
+        if !self.pages.reuse || s.load.is_some() {
+            return false;
         }
+        let (tokens, page) = (self.pages.page_tokens(), self.pages.whole(s));
+        let end = (page + 1) * tokens;
+        if end > s.findable() {
+            return false;
+        }
+        let key = s.keys.key(page);
+        let computes = |other: &Sequence| other.computed() < end && other.keys.full().get(page).copied() == key;
+        self.running.iter().any(computes) || self.pages.is_arriving(s, page)
+    }
+
+    /// Pages of each group that the running sequences and those waiting ones that loads hold pages for will still take; `others`
+    /// says by index which of the waiting ones count.
+    fn claimed(&self, others: impl Fn(usize) -> bool) -> Vec<usize> {
+        let mut sum = vec![0; self.pages.groups()];
+        let loading = self.waiting.iter().enumerate().filter(|(at, s)| s.load.is_some() && others(*at));
+        for s in self.running.iter().chain(loading.map(|(_, s)| s)) {
+            self.add_claim(&mut sum, s);
+        }
+        sum
+    }
+
+    fn add_claim(&self, sum: &mut [usize], s: &Sequence) {
+        // Each twin copies the page that the prompt ends in.
+        sum.iter_mut().zip(self.pages.outstanding(s)).for_each(|(sum, n)| *sum += n + s.twins.len());
+    }
+
+    /// Whether too few pages are free for all of waiting sequence `at` beside what others will still take.
+    fn short(&self, at: usize) -> bool {
+        let mut wanted = self.claimed(|other| other != at);
+        self.add_claim(&mut wanted, &self.waiting[at]);
         let free = self.pages.free();
         let short = |shared: &[usize]| (0..free.len()).any(|g| wanted[g] > free[g] + shared[g]);
-        short(&vec![0; free.len()]) && short(&self.pages.shared(next))
+        short(&vec![0; free.len()]) && short(&self.pages.shared(&self.waiting[at]))
     }
 
     /// Removes running and waiting sequences for which `end` says how they ended, and takes their pages.

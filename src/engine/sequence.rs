@@ -39,6 +39,10 @@ pub(super) struct Sequence {
     pub limit: usize,
     /// Its pages, while it runs.
     pub lease: Option<Lease>,
+    /// Brings up its pages from below, while it waits.
+    pub load: Option<u64>,
+    /// Whether the tiers were asked for its pages since it last began to wait.
+    pub looked: bool,
     /// Whether it ran before and gave its pages up.
     pub preempted: bool,
     pub priority: i32,
@@ -63,6 +67,8 @@ impl Sequence {
             prompt,
             limit,
             lease: None,
+            load: None,
+            looked: false,
             preempted: false,
             priority,
             asked: false,

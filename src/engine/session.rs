@@ -3,12 +3,13 @@ use super::config::EngineConfig;
 use super::core::{Core, validate};
 use super::output::Output;
 use super::request::{Completion, Prompt, Request, Sampling};
-use super::runner::{Loaded, ModelRunner, Runner};
+use super::runner::{Below, Loaded, ModelRunner, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::{Submission, Twin};
 use super::stream::Stream;
 use crate::error::{Error, Result};
 use crate::kv::cache::{Counters, Probes};
+use crate::kv::tier::{ManagerConfig, TierReport};
 use crate::models::{Model, ModelConfig};
 use crate::text::Tokenizer;
 use crate::{open, store, weights};
@@ -18,7 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Counts since the engine was loaded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub struct Stats {
     pub probes: Probes,
     /// What prompts found in the cache, and why not more.
     pub cache: Counters,
+    /// What each tier below the device holds and did, nearest first.
+    pub tiers: Vec<TierReport>,
 }
 
 /// A loaded model that serves requests, also from several threads at once. Dropping it ends what still runs.
@@ -107,7 +110,11 @@ impl Engine {
         let opened = open::backend(&config.device, config.float)?;
         let file = weights::open(path)?;
         let tokenizer = Arc::new(Tokenizer::load(&file.tokenizer())?);
-        let Loaded { runner, pages, below: _ } = ModelRunner::load(&file, &opened.backend, config)?;
+        let Loaded { runner, mut pages, below } = ModelRunner::load(&file, &opened.backend, config)?;
+        if let Some(Below { tiers, io, halves }) = below {
+            let failed = |e| Error::Device(format!("no thread for a tier: {e}"));
+            pages = pages.with_tiers(Box::new(io), tiers, ManagerConfig::new(halves)).map_err(failed)?;
+        }
         let (model, page_bytes) = (Arc::clone(runner.model()), runner.page_bytes());
         let step = config.step_limits(model.config());
         let scheduler = Scheduler::new(pages, step.tokens, step.seqs);
@@ -206,7 +213,7 @@ impl Inner {
         let (free_pages, copied_pages) = (scheduler.pages.free(), vec![0; scheduler.pages.groups()]);
         let stats = Stats { free_pages, copied_pages, ..Stats::default() };
         let shared = Arc::new(Mutex::new(stats.clone()));
-        let core = Core { scheduler, runner, tokenizer, stats };
+        let core = Core { scheduler, runner, tokenizer, stats, stalled: false };
         let (sender, receiver) = channel();
         let published = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
@@ -286,23 +293,31 @@ impl Drop for Inner {
     }
 }
 
+/// How long the engine's thread sleeps where it has nothing to do but to see copies and stores end.
+const MOVING: Duration = Duration::from_micros(100);
+
 /// The engine's thread: takes messages, steps, and ends when nobody can send any more.
 fn serve<R: Runner>(mut core: Core<R>, messages: &Receiver<Message>, stats: &Mutex<Stats>) {
-    use std::sync::mpsc::TryRecvError;
+    use std::sync::mpsc::{RecvTimeoutError, TryRecvError};
     let start = Instant::now();
     let mut replies = Vec::new();
     loop {
-        if core.is_idle() {
-            match messages.recv() {
-                Ok(message) => replies.extend(core.take(message, millis(start))),
-                Err(_) => return,
-            }
+        let message = match (core.is_idle(), core.scheduler.pages.is_moving()) {
+            (true, false) => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (true, true) => messages.recv_timeout(MOVING),
+            (false, _) if core.stalled => messages.recv_timeout(MOVING),
+            (false, _) => Err(RecvTimeoutError::Timeout),
+        };
+        match message {
+            Ok(message) => replies.extend(core.take(message, millis(start))),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return core.scheduler.pages.flush(),
         }
         loop {
             match messages.try_recv() {
                 Ok(message) => replies.extend(core.take(message, millis(start))),
                 Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Disconnected) => return core.scheduler.pages.flush(),
             }
         }
         if !replies.is_empty() {

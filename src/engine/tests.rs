@@ -13,8 +13,8 @@ use super::stream::Stream;
 use crate::backend::{BatchLimits, HostBatch, SampleParams};
 use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
+use crate::kv::tier::MemoryPages;
 use crate::kv::{Fingerprint, GroupConfig};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 mod fork;
 mod isolation;
 mod prefix;
+mod tiers;
 
 const VOCAB: u32 = 1000;
 
@@ -68,8 +69,8 @@ fn shape(page_tokens: usize, step_tokens: usize, max_seqs: usize, groups: &[(usi
 struct FakeRunner {
     shape: Shape,
     limits: BatchLimits,
-    /// Per group: hash of the tokens up to the one in each slot, and its position.
-    slots: Vec<HashMap<u32, (u32, u32)>>,
+    /// Per slot: hash of the tokens up to the one in it, and its position; V says the same in other bits.
+    memory: Arc<Mutex<MemoryPages>>,
     /// Sequences and tokens of each step.
     seen: Arc<Mutex<Vec<(usize, usize)>>>,
     /// What the steps were, but for their tokens.
@@ -94,17 +95,36 @@ impl FakeRunner {
             head_dim: 8,
             vocab: VOCAB as usize,
         };
-        let slots = vec![HashMap::new(); shape.groups.len()];
-        FakeRunner { shape: shape.clone(), limits, slots, seen: Arc::default(), log: Vec::new(), fail_at: usize::MAX }
+        let page = || [vec![0xee; 8 * shape.page_tokens], vec![0xee; 8 * shape.page_tokens]];
+        let group = |&(pages, _): &(usize, Option<usize>)| (0..pages).map(|_| page()).collect();
+        let memory = Arc::new(Mutex::new(shape.groups.iter().map(group).collect()));
+        FakeRunner { shape: shape.clone(), limits, memory, seen: Arc::default(), log: Vec::new(), fail_at: usize::MAX }
     }
 
     /// What a group keeps of a sequence's token.
     fn read(&self, batch: &HostBatch, g: usize, seq: usize, position: u32) -> u32 {
         let slot = slot(&batch.groups[g].page_tables[seq], position, self.shape.page_tokens);
         assert!((slot as usize) < self.shape.groups[g].0 * self.shape.page_tokens, "slot {slot} of group {g}");
-        let (hash, at) = self.slots[g][&slot];
+        let (hash, at) = self.kept(g, slot);
         assert_eq!(at, position, "group {g}, slot {slot}");
         hash
+    }
+
+    /// What is in a slot.
+    fn kept(&self, g: usize, slot: u32) -> (u32, u32) {
+        let (page, at) = (slot as usize / self.shape.page_tokens, slot as usize % self.shape.page_tokens * 8);
+        let memory = self.memory.lock().unwrap();
+        let [k, v] = memory[g][page].each_ref().map(|half| u64::from_le_bytes(half[at..at + 8].try_into().unwrap()));
+        assert_eq!(k, !v, "group {g}, slot {slot}: the halves are not of one page");
+        ((k >> 32) as u32, k as u32)
+    }
+
+    fn keep(&mut self, g: usize, slot: u32, (hash, position): (u32, u32)) {
+        let (page, at) = (slot as usize / self.shape.page_tokens, slot as usize % self.shape.page_tokens * 8);
+        let k = u64::from(hash) << 32 | u64::from(position);
+        for (half, bits) in self.memory.lock().unwrap()[g][page].iter_mut().zip([k, !k]) {
+            half[at..at + 8].copy_from_slice(&bits.to_le_bytes());
+        }
     }
 
     /// Keeps the tokens of a sequence; returns the hash of them all. Groups must agree as far as their windows reach.
@@ -119,7 +139,7 @@ impl FakeRunner {
             last = hash(last, batch.tokens[row]);
             for (g, group) in batch.groups.iter().enumerate() {
                 assert_eq!(group.slot_mapping[row], slot(&group.page_tables[seq], position, self.shape.page_tokens));
-                self.slots[g].insert(group.slot_mapping[row], (last, position));
+                self.keep(g, group.slot_mapping[row], (last, position));
             }
             for (g, (_, window)) in self.shape.groups.iter().enumerate() {
                 let seen = window.map_or(0, |w| (position + 1).saturating_sub(w as u32));
@@ -149,8 +169,8 @@ impl Runner for FakeRunner {
         for &PageCopy { group, from, to, tokens } in copies {
             for i in 0..tokens as u32 {
                 let [from, to] = [from, to].map(|page| page.0 * self.shape.page_tokens as u32 + i);
-                let kept = self.slots[group][&from];
-                self.slots[group].insert(to, kept);
+                let kept = self.kept(group, from);
+                self.keep(group, to, kept);
             }
         }
         let hashes: Vec<u32> = (0..batch.kv_len.len()).map(|seq| self.compute(batch, seq)).collect();
@@ -170,7 +190,8 @@ fn scheduler(shape: &Shape) -> Scheduler {
 
 fn core(shape: &Shape) -> Core<FakeRunner> {
     let stats = Stats { copied_pages: vec![0; shape.groups.len()], ..Stats::default() };
-    Core { scheduler: scheduler(shape), runner: FakeRunner::new(shape), tokenizer: None, stats }
+    let runner = FakeRunner::new(shape);
+    Core { scheduler: scheduler(shape), runner, tokenizer: None, stats, stalled: false }
 }
 
 /// A request for a core without a session, and where its events arrive.

@@ -180,6 +180,17 @@ impl Keys {
         self.full.get(index).copied().or(if index == self.full.len() { self.tail } else { None })
     }
 
+    /// The key above page `index`, if the page before it is full.
+    pub fn above(&self, index: usize) -> Key {
+        index.checked_sub(1).and_then(|before| self.full.get(before)).copied().unwrap_or(self.root)
+    }
+
+    /// The key that the first `tokens` tokens of page `index` have as a page of their own.
+    pub fn beginning(&self, index: usize, tokens: usize) -> Option<Key> {
+        let page = self.page(index).get(..tokens)?;
+        (index <= self.full.len()).then(|| self.above(index).child(page))
+    }
+
     /// Tokens of page `index`: fewer than [`Keys::page_tokens`] in a partly filled one, none beyond the last.
     pub fn page(&self, index: usize) -> &[u32] {
         let start = (index * self.page_tokens).min(self.tokens.len());

@@ -100,6 +100,11 @@ impl Tree {
         }
     }
 
+    /// One more group, in which nothing is resident yet.
+    pub(crate) fn add_group(&mut self, window: Option<usize>) {
+        self.groups.push(Group { places: vec![NOWHERE; self.nodes.len()], resident: 0, kept: 0, window });
+    }
+
     /// The node of a key.
     pub fn find(&self, key: &Key) -> Option<NodeId> {
         self.map.find(key.short(), |&node| self.nodes[node as usize].key == *key).copied()
@@ -199,6 +204,13 @@ impl Tree {
         self.extra[node as usize].resident += 1;
         self.extra[node as usize].filled = true;
         self.unlink_ghost(node);
+    }
+
+    /// Gives a resident node another page.
+    pub(crate) fn replace(&mut self, group: usize, node: NodeId, page: PageId) {
+        let place = &mut self.groups[group].places[node as usize];
+        debug_assert_ne!(place.page, NONE, "only a resident node has a page to replace");
+        place.page = page.0;
     }
 
     /// Takes the page of a resident node; a node resident nowhere becomes the newest ghost.

@@ -41,6 +41,7 @@ pub fn hits(tiers: &Tiers, fingerprint: Fingerprint, pages: std::ops::Range<u32>
         .map(|(m, _)| Expected {
             fingerprint: &m.fingerprint,
             key: &m.key,
+            group: 0,
             half: m.half,
             epoch: 0,
             tokens: &m.tokens,

@@ -101,6 +101,7 @@ impl Cache {
                     freed += 1;
                 }
             }
+            self.withdraw_below(node);
         }
         self.forget_surplus();
         freed

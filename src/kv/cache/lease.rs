@@ -1,6 +1,6 @@
 //! What one sequence holds: its page tables, and the pins and counts behind them.
 use super::Cache;
-use crate::kv::key::Keys;
+use crate::kv::key::{Key, Keys};
 use crate::kv::pool::PageId;
 use crate::kv::tree::{NONE, NodeId};
 
@@ -34,9 +34,9 @@ pub struct Lease {
     /// Nodes of the leading pages that are in the tree.
     nodes: Vec<NodeId>,
     /// Per group, the page of each logical page; `u32::MAX` for one that left the window.
-    tables: Vec<Vec<u32>>,
+    pub(super) tables: Vec<Vec<u32>>,
     /// Per group, leading pages that left the window.
-    slid: Vec<usize>,
+    pub(super) slid: Vec<usize>,
     /// Tokens whose K and V are in the pages (after the copies).
     filled: usize,
     partial: Option<Partial>,
@@ -169,7 +169,7 @@ impl Cache {
         }
     }
 
-    fn unpin(&mut self, group: usize, node: NodeId) {
+    pub(super) fn unpin(&mut self, group: usize, node: NodeId) {
         self.tree.unpin(group, node);
         self.notify_freed(group, Some(node));
     }
@@ -254,7 +254,7 @@ impl Cache {
             }
         }
         if lease.nodes.len() > from {
-            self.settle(lease, from, grown, now);
+            self.settle(lease, from, grown, keys.root(), now);
             if let Some(curve) = &mut self.curve {
                 curve.grow(keys, grown, lease.nodes.len(), now);
             }
@@ -283,7 +283,7 @@ impl Cache {
     }
 
     /// Moves the pages `from..` of the lease into the tree. From `grown` on, their nodes are new to the policies.
-    fn settle(&mut self, lease: &mut Lease, from: usize, grown: usize, now: u64) {
+    fn settle(&mut self, lease: &mut Lease, from: usize, grown: usize, root: Key, now: u64) {
         let mut settled = Vec::with_capacity(lease.nodes.len() - from);
         for group in 0..self.groups() {
             settled.clear();
@@ -317,6 +317,10 @@ impl Cache {
             let view = self.tree.view(group);
             self.policies[group].grow(view, now, &lease.nodes[grown..]);
             self.policies[group].insert(view, &settled);
+            settled.iter().for_each(|&node| self.note_fresh(group, node, root));
+        }
+        for group in self.groups()..self.tree.groups() {
+            self.policies[group].grow(self.tree.view(group), now, &lease.nodes[grown..]);
         }
     }
 
@@ -384,7 +388,7 @@ impl Cache {
             && let Some((node, new)) = self.node_of(&lease, keys, index, now)
         {
             lease.nodes.push(node);
-            self.settle(&mut lease, index, index + usize::from(!new), now);
+            self.settle(&mut lease, index, index + usize::from(!new), keys.root(), now);
             if let Some(curve) = self.curve.as_mut().filter(|_| new) {
                 curve.grow(keys, index, index + 1, now);
             }

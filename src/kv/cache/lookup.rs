@@ -13,11 +13,11 @@ const SIBLINGS: usize = 16;
 pub struct Expected(NodeId);
 
 /// How far a prompt is cached.
-struct Reach {
+pub(super) struct Reach {
     /// Full pages that every group can serve.
-    pages: usize,
+    pub(super) pages: usize,
     /// A page of which the beginning can be copied.
-    partial: Option<Partial>,
+    pub(super) partial: Option<Partial>,
 }
 
 impl Cache {
@@ -28,7 +28,7 @@ impl Cache {
         let mut path = std::mem::take(&mut self.scratch);
         let known = self.walk(keys, &mut path);
         let reach = self.reach(keys, &path[..known], limit, now);
-        self.count_request(keys, &path, known, &reach, limit, now);
+        self.count_request(keys, &path, (known, path.len()), &reach, limit, now);
         self.visit(&path, reach.pages, now);
         if let Some(curve) = &mut self.curve {
             curve.visit(keys, now);
@@ -38,8 +38,8 @@ impl Cache {
         lease
     }
 
-    /// Tells the policies of a request, of which the first `served` pages are used.
-    fn visit(&mut self, path: &[NodeId], served: usize, now: u64) {
+    /// Tells the policies of a request, of which the device serves the first `served` pages.
+    pub(super) fn visit(&mut self, path: &[NodeId], served: usize, now: u64) {
         for (group, policy) in self.policies.iter_mut().enumerate() {
             let view = self.tree.view(group);
             match self.tree.window(group) {
@@ -122,6 +122,13 @@ impl Cache {
         }
     }
 
+    /// Leading full pages that [`Cache::start`] would find.
+    pub fn whole_pages(&self, keys: &Keys, limit: usize, now: u64) -> usize {
+        let mut path = Vec::with_capacity(keys.pages());
+        self.find(keys, &mut path);
+        self.reach(keys, &path, limit, now).pages
+    }
+
     /// Pages of each group that [`Cache::start`] would find and that are in use already, so that they cost no room.
     pub fn shared(&self, keys: &Keys, limit: usize, now: u64) -> Vec<usize> {
         let mut path = Vec::with_capacity(keys.pages());
@@ -157,7 +164,7 @@ impl Cache {
 
     /// The nodes of a sequence's pages: those already known, whose number is returned, then new ones, up to a key that is taken
     /// by other tokens.
-    fn walk(&mut self, keys: &Keys, path: &mut Vec<NodeId>) -> usize {
+    pub(super) fn walk(&mut self, keys: &Keys, path: &mut Vec<NodeId>) -> usize {
         self.find(keys, path);
         path.iter().for_each(|&node| self.tree.renew_ghost(node));
         let known = path.len();
@@ -173,10 +180,10 @@ impl Cache {
         known
     }
 
-    fn reach(&self, keys: &Keys, known: &[NodeId], limit: usize, now: u64) -> Reach {
+    pub(super) fn reach(&self, keys: &Keys, known: &[NodeId], limit: usize, now: u64) -> Reach {
         let limit = limit.min(keys.tokens().len());
         let full = keys.full().len().min(known.len()).min(limit / self.page_tokens);
-        let mut runs = vec![0; self.tree.groups()];
+        let mut runs = vec![0; self.groups()];
         let mut pages = 0;
         'path: for (index, &node) in known[..full].iter().enumerate() {
             if self.tree.expires(node) <= now {
@@ -218,7 +225,7 @@ impl Cache {
         candidates
             .into_iter()
             .filter(|&node| self.tree.parent(node) == Some(parent) && self.tree.expires(node) > now)
-            .filter(|&node| (0..self.tree.groups()).all(|group| self.tree.page(group, node).is_some()))
+            .filter(|&node| (0..self.groups()).all(|group| self.tree.page(group, node).is_some()))
             .map(|node| {
                 let tokens = common(self.tree.tokens(node), wanted);
                 let whole = tokens == page.len() && tokens == self.tree.tokens(node).len();
@@ -228,7 +235,16 @@ impl Cache {
             .reduce(|best, next| if next.tokens > best.tokens { next } else { best })
     }
 
-    fn count_request(&mut self, keys: &Keys, path: &[NodeId], known: usize, reach: &Reach, limit: usize, now: u64) {
+    /// `known`: how many leading pages were known before the request, and how many got a node.
+    pub(super) fn count_request(
+        &mut self,
+        keys: &Keys,
+        path: &[NodeId],
+        (known, named): (usize, usize),
+        reach: &Reach,
+        limit: usize,
+        now: u64,
+    ) {
         let copied = reach.partial.map_or(0, |partial| partial.tokens as u64);
         let mut missed = self.counters.missed;
         let mut expired = false;
@@ -236,8 +252,10 @@ impl Cache {
             let found = if index == reach.pages { copied } else { 0 };
             let tokens = keys.page(index).len() as u64 - found;
             match path.get(index) {
-                None => missed.foreign += tokens,
-                Some(_) if index >= known => missed.cold += tokens,
+                _ if index >= named => missed.foreign += tokens,
+                _ if index >= known => missed.cold += tokens,
+                // Forgotten since the policies were told.
+                None => missed.evicted += tokens,
                 Some(&node) => {
                     expired |= self.tree.expires(node) <= now;
                     let last = index >= limit / self.page_tokens;

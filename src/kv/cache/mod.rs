@@ -18,7 +18,9 @@ use super::tree::{NodeId, Tree};
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
+mod below;
 mod curve;
+mod fetch;
 mod invalidate;
 mod lease;
 mod lookup;
@@ -27,6 +29,10 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+use below::Below;
+pub(in crate::kv) use below::Fresh;
+pub use fetch::Announced;
+pub(in crate::kv) use fetch::{Place, Wanted};
 pub use lease::{Lease, PageCopy};
 pub use lookup::Expected;
 pub use shared::{SharedCache, SharedLease};
@@ -59,6 +65,7 @@ pub struct Cache {
     generation: u64,
     scratch: Vec<NodeId>,
     curve: Option<Box<Curve>>,
+    below: Below,
 }
 
 impl Cache {
@@ -92,6 +99,7 @@ impl Cache {
             generation: 0,
             scratch: Vec::new(),
             curve: None,
+            below: Below::default(),
         }
     }
 
@@ -136,7 +144,8 @@ impl Cache {
     /// Takes a resident node's page away and gives it back to the pool.
     fn drop_page(&mut self, group: usize, node: NodeId, evicted: bool) {
         self.policies[group].remove(self.tree.view(group), node, evicted);
-        if let Some(page) = self.tree.unsettle(group, node) {
+        let page = self.tree.unsettle(group, node);
+        if let Some(page) = page.filter(|_| group < self.groups()) {
             self.free_page(group, page);
         }
         self.notify_freed(group, self.tree.parent(node));

@@ -90,7 +90,7 @@ impl DiskStore {
 
     fn put_one(&self, name: RecordKey, record: &[u8]) -> Result<(), StoreError> {
         let slot = record.len().next_multiple_of(ALIGN);
-        let needed = (slot + class::ENTRY) as u64;
+        let needed = self.cost(record.len());
         if needed > self.budget {
             return Err(StoreError::TooLarge { bytes: record.len(), budget: self.budget });
         }
@@ -229,17 +229,24 @@ impl Store for DiskStore {
 
     fn list(&self) -> Result<Vec<Listed>, StoreError> {
         let held = self.held();
-        let mut out = Vec::with_capacity(held.index.len());
-        for (name, (slot, place)) in &held.index {
-            let Some(class) = held.classes.get(slot) else { continue };
-            out.push(Listed { name: *name, parent: class.parent(*place), bytes: class.bytes(*place) });
+        let mut found = Vec::with_capacity(held.index.len());
+        for (slot, class) in &held.classes {
+            let current = class.live().filter(|(place, name, _)| held.index.get(name) == Some(&(*slot, *place)));
+            found.extend(current.map(|(place, name, sequence)| {
+                (sequence, Listed { name, parent: class.parent(place), bytes: class.bytes(place) })
+            }));
         }
-        Ok(out)
+        found.sort_unstable_by_key(|(sequence, _)| *sequence);
+        Ok(found.into_iter().map(|(_, listed)| listed).collect())
     }
 
     fn usage(&self) -> Usage {
         let held = self.held();
         Usage { records: held.index.len(), bytes: held.bytes, budget: self.budget }
+    }
+
+    fn cost(&self, bytes: usize) -> u64 {
+        (bytes.next_multiple_of(ALIGN) + class::ENTRY) as u64
     }
 }
 
@@ -254,7 +261,7 @@ mod tests {
     }
 
     fn name(n: u8) -> RecordKey {
-        RecordKey { key: Key([n; 32]), half: Half::K }
+        RecordKey { key: Key([n; 32]), group: 0, half: Half::K }
     }
 
     fn record(n: u8, bytes: usize) -> Vec<u8> {

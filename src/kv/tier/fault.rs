@@ -186,4 +186,8 @@ impl<S: Store> Store for FaultStore<S> {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn cost(&self, bytes: usize) -> u64 {
+        self.inner.cost(bytes)
+    }
 }

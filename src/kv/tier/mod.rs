@@ -10,18 +10,22 @@ pub mod disk;
 pub mod fault;
 pub mod host;
 pub mod io;
+pub mod manager;
+mod queue;
 pub mod record;
 #[cfg(feature = "kv-redis")]
 pub mod redis;
 #[cfg(feature = "kv-s3")]
 pub mod s3;
 pub mod stack;
+pub mod state;
 
 pub use clock::{Clock, RealClock, VirtualClock};
 pub use disk::DiskStore;
 pub use fault::{FaultPlan, FaultStore};
 pub use host::HostStore;
-pub use io::{Done, IoError, MemoryIo, PageIo, Payload};
+pub use io::{Done, IoError, MemoryIo, MemoryPages, PageIo, Payload};
+pub use manager::{Manager, ManagerConfig, PageShape, TierReport};
 pub use record::{Cause, Expected, Half, Meta};
 pub use stack::{Fetched, Tiers};
 
@@ -32,6 +36,8 @@ use super::key::Key;
 pub struct RecordKey {
     /// The page.
     pub key: Key,
+    /// KV group: all groups of a model name their pages alike.
+    pub group: u16,
     /// Which half of it.
     pub half: Half,
 }
@@ -97,13 +103,18 @@ pub trait Store: Send + Sync {
     /// Forgets each; one that is not there is no error.
     fn remove(&self, names: &[RecordKey]) -> Vec<Result<(), StoreError>>;
 
-    /// What is in a store of our own; empty for a shared one, which is asked by name.
+    /// What is in a store of our own, written longest ago first; empty for a shared one, which is asked by name.
     fn list(&self) -> Result<Vec<Listed>, StoreError> {
         Ok(Vec::new())
     }
 
     /// What it takes.
     fn usage(&self) -> Usage;
+
+    /// Bytes of the budget that a record of `bytes` takes.
+    fn cost(&self, bytes: usize) -> u64 {
+        bytes as u64
+    }
 }
 
 impl<S: Store + ?Sized> Store for Box<S> {
@@ -128,6 +139,9 @@ impl<S: Store + ?Sized> Store for Box<S> {
     fn usage(&self) -> Usage {
         (**self).usage()
     }
+    fn cost(&self, bytes: usize) -> u64 {
+        (**self).cost(bytes)
+    }
 }
 
 impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
@@ -151,5 +165,8 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     }
     fn usage(&self) -> Usage {
         (**self).usage()
+    }
+    fn cost(&self, bytes: usize) -> u64 {
+        (**self).cost(bytes)
     }
 }

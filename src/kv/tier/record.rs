@@ -44,7 +44,7 @@ pub struct Meta {
     pub key: Key,
     /// The page before it.
     pub parent: Key,
-    /// The tenant's epoch when it was computed.
+    /// Of the tenant when it was computed.
     pub epoch: u64,
     /// KV group.
     pub group: u16,
@@ -67,7 +67,7 @@ pub enum Cause {
     Format,
     /// Of another model, type, page size or numerics.
     Fingerprint,
-    /// Another page's, or the other half.
+    /// Another page's or group's, or the other half.
     Swapped,
     /// Of an epoch before an invalidation.
     Stale,
@@ -118,6 +118,8 @@ pub struct Expected<'a> {
     pub fingerprint: &'a Fingerprint,
     /// The page.
     pub key: &'a Key,
+    /// KV group.
+    pub group: u16,
     /// Which half.
     pub half: Half,
     /// The tenant's epoch now.
@@ -126,6 +128,13 @@ pub struct Expected<'a> {
     pub tokens: &'a [u32],
     /// Bytes of the payload for each element type that is welcome: `(element, bytes)`.
     pub sizes: &'a [(u8, usize)],
+}
+
+impl Expected<'_> {
+    /// What it is kept under.
+    pub fn name(&self) -> super::RecordKey {
+        super::RecordKey { key: *self.key, group: self.group, half: self.half }
+    }
 }
 
 /// Bytes of a record.
@@ -245,7 +254,7 @@ fn agrees(meta: &Meta, expected: &Expected<'_>, payload: usize) -> Result<(), Ca
     if meta.fingerprint != *expected.fingerprint {
         return Err(Cause::Fingerprint);
     }
-    if meta.key != *expected.key || meta.half != expected.half {
+    if (meta.key, meta.group, meta.half) != (*expected.key, expected.group, expected.half) {
         return Err(Cause::Swapped);
     }
     if meta.epoch != expected.epoch {
@@ -266,7 +275,8 @@ pub fn identify(record: &[u8]) -> Option<(super::RecordKey, Key)> {
         return None;
     }
     let half = *Half::ALL.get(record[120] as usize)?;
-    Some((super::RecordKey { key: Key(word(record, 40)), half }, Key(word(record, 72))))
+    let group = u16::from_le_bytes(word(record, 118));
+    Some((super::RecordKey { key: Key(word(record, 40)), group, half }, Key(word(record, 72))))
 }
 
 #[cfg(test)]
@@ -292,6 +302,7 @@ mod tests {
         Expected {
             fingerprint: &meta.fingerprint,
             key: &meta.key,
+            group: meta.group,
             half: meta.half,
             epoch: meta.epoch,
             tokens: &meta.tokens,
@@ -337,6 +348,7 @@ mod tests {
             (Expected { fingerprint: &other, ..expect(&meta) }, Cause::Fingerprint),
             (Expected { key: &Key([8; 32]), ..expect(&meta) }, Cause::Swapped),
             (Expected { half: Half::K, ..expect(&meta) }, Cause::Swapped),
+            (Expected { group: 0, ..expect(&meta) }, Cause::Swapped),
             (Expected { epoch: 5, ..expect(&meta) }, Cause::Stale),
             (Expected { tokens: &meta.tokens[1..], ..expect(&meta) }, Cause::Tokens),
             (Expected { sizes: &[(2, 256), (1, 255)], ..expect(&meta) }, Cause::Format),

@@ -1,6 +1,6 @@
 //! Records in Redis or Valkey, shared by every engine that uses the same database.
 //!
-//! Keys are `kvick:1:<fingerprint><key><half>` in binary, values whole records, so nothing in the database is trusted. Reads
+//! Keys are `kvick:1:<fingerprint><key><group><half>` in binary, values whole records, so nothing in the database is trusted. Reads
 //! are batched (MGET), writes pipelined. Every call has a timeout and at most one retry on a new connection: waiting longer
 //! is dearer than computing the page. Eviction is the server's (`maxmemory-policy`); without one it answers "out of memory",
 //! which is [`StoreError::Full`]. No error shows the URL, which may hold a password.
@@ -72,6 +72,7 @@ impl RedisStore {
     fn name_of(&self, name: &RecordKey) -> Vec<u8> {
         let mut out = self.prefix.clone();
         out.extend_from_slice(&name.key.0);
+        out.extend_from_slice(&name.group.to_le_bytes());
         out.push(b"kv"[name.half as usize]);
         out
     }

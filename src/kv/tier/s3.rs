@@ -1,6 +1,6 @@
 //! Records in an S3 bucket, shared by every engine that uses the same prefix.
 //!
-//! Objects are `PREFIX/kvick-1/<fingerprint>/<key>.<half>` in hexadecimal. Region, credentials and endpoint come from the
+//! Objects are `PREFIX/kvick-1/<fingerprint>/<key>.<group><half>` in hexadecimal. Region, credentials and endpoint come from the
 //! usual AWS_* variables. Path-style addresses, since that is what every S3-like server speaks. Calls of a batch run
 //! concurrently, each with a timeout and few retries: waiting longer is dearer than computing the page. No error shows a
 //! credential.
@@ -92,7 +92,8 @@ impl S3Store {
     }
 
     fn path(&self, name: &RecordKey) -> Path {
-        Path::from(format!("{}/{}.{}", self.prefix, name.key, ["k", "v"][name.half as usize]))
+        let RecordKey { key, group, half } = name;
+        Path::from(format!("{}/{key}.{group}{}", self.prefix, ["k", "v"][*half as usize]))
     }
 
     /// Runs a call per path, some at a time; answers in order.

@@ -91,6 +91,11 @@ impl Tiers {
         self.tiers.iter().map(|t| &*t.store)
     }
 
+    /// Whether nobody else uses a tier's store, so that what is in it is known.
+    pub fn is_own(&self, tier: usize) -> bool {
+        self.tiers.get(tier).is_some_and(|tier| tier.store.usage().budget != u64::MAX)
+    }
+
     /// Of the engine.
     pub fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
@@ -101,8 +106,19 @@ impl Tiers {
         self.tiers.iter().map(|t| t.state().counters.clone()).collect()
     }
 
-    /// Keeps a half page on tier `tier`. `sum` is the payload's [`crate::kv::integrity::sum`] as the device computed it.
+    /// The record of a half page. `sum` is the payload's [`crate::kv::integrity::sum`] as the device computed it.
+    pub fn record(&self, meta: &Meta, payload: &[u8], sum: u64) -> Vec<u8> {
+        record::encode(meta, payload, sum, self.secret.as_ref())
+    }
+
+    /// Keeps a half page on tier `tier`; see [`Tiers::record`].
     pub fn put(&self, tier: usize, meta: &Meta, payload: &[u8], sum: u64) -> Result<(), StoreError> {
+        let name = RecordKey { key: meta.key, group: meta.group, half: meta.half };
+        self.put_record(tier, name, &self.record(meta, payload, sum))
+    }
+
+    /// Keeps a record on tier `tier`.
+    pub fn put_record(&self, tier: usize, name: RecordKey, record: &[u8]) -> Result<(), StoreError> {
         let Some(tier) = self.tiers.get(tier) else {
             return Err(StoreError::Unavailable(format!("there is no tier {tier}")));
         };
@@ -110,14 +126,12 @@ impl Tiers {
             tier.state().counters.left_alone += 1;
             return Err(StoreError::Unavailable(format!("{} is being left alone after failures", tier.store.name())));
         }
-        let bytes = record::encode(meta, payload, sum, self.secret.as_ref());
-        let name = RecordKey { key: meta.key, half: meta.half };
-        let done = tier.store.put(&[(name, &bytes)]).pop().unwrap_or(Ok(()));
+        let done = tier.store.put(&[(name, record)]).pop().unwrap_or(Ok(()));
         let mut state = tier.state();
         match &done {
             Ok(()) => {
                 state.breaker.succeeded();
-                state.counters.bytes_written += bytes.len() as u64;
+                state.counters.bytes_written += record.len() as u64;
             }
             Err(StoreError::Full(_)) => state.counters.full += 1,
             Err(_) => {
@@ -141,13 +155,21 @@ impl Tiers {
         out
     }
 
+    /// Looks for half pages on one tier.
+    pub fn fetch_tier(&self, index: usize, wanted: &[Expected<'_>]) -> Vec<Fetched> {
+        let mut out = vec![Fetched::Miss; wanted.len()];
+        if let Some(tier) = self.tiers.get(index) {
+            self.fetch_from(index, tier, wanted, &(0..wanted.len()).collect::<Vec<_>>(), &mut out);
+        }
+        out
+    }
+
     fn fetch_from(&self, index: usize, tier: &Tier, wanted: &[Expected<'_>], missing: &[usize], out: &mut [Fetched]) {
         if !tier.state().breaker.allows(self.clock.now()) {
             tier.state().counters.left_alone += missing.len() as u64;
             return;
         }
-        let names: Vec<RecordKey> =
-            missing.iter().map(|&i| RecordKey { key: *wanted[i].key, half: wanted[i].half }).collect();
+        let names: Vec<RecordKey> = missing.iter().map(|&i| wanted[i].name()).collect();
         let before = self.clock.now();
         let answers = tier.store.get(&names);
         let (after, mut refused, mut bytes) = (self.clock.now(), Vec::new(), 0);
@@ -190,38 +212,60 @@ impl Tiers {
     /// The nearest tier that says it has each half page, without reading any.
     pub fn locate(&self, names: &[RecordKey]) -> Vec<Option<usize>> {
         let mut out = vec![None; names.len()];
-        for (index, tier) in self.tiers.iter().enumerate() {
+        for index in 0..self.tiers.len() {
             let missing: Vec<usize> = (0..names.len()).filter(|&i| out[i].is_none()).collect();
-            if missing.is_empty() || !tier.state().breaker.allows(self.clock.now()) {
-                continue;
-            }
             let asked: Vec<RecordKey> = missing.iter().map(|&i| names[i]).collect();
-            let answers = tier.store.has(&asked);
-            let mut state = tier.state();
-            if answers.iter().any(Result::is_err) {
-                state.counters.failed += 1;
-                state.breaker.failed(self.clock.now());
-            } else {
-                state.breaker.succeeded();
-            }
-            for (i, answer) in missing.into_iter().zip(answers) {
-                if answer == Ok(true) {
-                    out[i] = Some(index);
-                }
+            for (i, there) in missing.into_iter().zip(self.locate_on(index, &asked)) {
+                out[i] = there.then_some(index);
             }
         }
         out
     }
 
+    /// Which half pages one tier says it has. One answer per name; a tier that fails has none.
+    pub fn locate_on(&self, index: usize, names: &[RecordKey]) -> Vec<bool> {
+        let none = vec![false; names.len()];
+        let Some(tier) = self.tiers.get(index).filter(|_| !names.is_empty()) else { return none };
+        if !tier.state().breaker.allows(self.clock.now()) {
+            return none;
+        }
+        let before = self.clock.now();
+        let answers = tier.store.has(names);
+        let after = self.clock.now();
+        let mut state = tier.state();
+        if answers.iter().any(Result::is_err) {
+            state.counters.failed += 1;
+            state.breaker.failed(after);
+        } else {
+            state.breaker.succeeded();
+            state.measure(0, after.saturating_sub(before));
+        }
+        answers.into_iter().map(|answer| answer == Ok(true)).collect()
+    }
+
     /// Forgets half pages on every tier, as far as the stores answer; what stays is refused by its epoch.
     pub fn remove(&self, names: &[RecordKey]) {
-        for tier in &self.tiers {
-            if tier.state().breaker.allows(self.clock.now()) {
-                let failed = tier.store.remove(names).iter().any(Result::is_err);
-                let mut state = tier.state();
-                if failed { state.breaker.failed(self.clock.now()) } else { state.breaker.succeeded() }
-            }
+        for index in 0..self.tiers.len() {
+            self.remove_from(index, names);
         }
+    }
+
+    /// Forgets half pages on one tier; returns those that it did not.
+    pub fn remove_from(&self, index: usize, names: &[RecordKey]) -> Vec<RecordKey> {
+        let Some(tier) = self.tiers.get(index).filter(|_| !names.is_empty()) else { return Vec::new() };
+        if !tier.state().breaker.allows(self.clock.now()) {
+            return names.to_vec();
+        }
+        let answers = tier.store.remove(names);
+        let left: Vec<RecordKey> =
+            names.iter().zip(&answers).filter(|(_, answer)| answer.is_err()).map(|(name, _)| *name).collect();
+        let mut state = tier.state();
+        if left.is_empty() {
+            state.breaker.succeeded()
+        } else {
+            state.breaker.failed(self.clock.now())
+        }
+        left
     }
 
     /// How long reading `bytes` from tier `tier` should take, by what was measured; `None` before the first read.

@@ -1,6 +1,6 @@
 //! The slots of one size: a file of slots and a table that says what is in them.
 //!
-//! An entry is 128 bytes: `valid u32, record bytes u32, sequence u64, half u32, zeros u32, key 32, parent 32, zeros, check u64`
+//! An entry is 128 bytes: `valid u32, record bytes u32, sequence u64, half u16, group u16, zeros u32, key 32, parent 32, zeros, check u64`
 //! (the check is over the bytes before it). A cleared, torn or damaged entry is an empty slot.
 use crate::kv::integrity;
 use crate::kv::key::Key;
@@ -116,6 +116,7 @@ fn render(entry: &Entry) -> [u8; ENTRY] {
     out[4..8].copy_from_slice(&entry.bytes.to_le_bytes());
     out[8..16].copy_from_slice(&entry.sequence.to_le_bytes());
     out[16] = entry.name.half.code();
+    out[18..20].copy_from_slice(&entry.name.group.to_le_bytes());
     out[24..56].copy_from_slice(&entry.name.key.0);
     out[56..88].copy_from_slice(&entry.parent.0);
     let check = integrity::sum(&out[..120]);
@@ -135,5 +136,6 @@ fn parse(b: &[u8]) -> Option<Entry> {
         return None;
     }
     let half = *Half::ALL.get(b[16] as usize)?;
-    Some(Entry { name: RecordKey { key: key(24), half }, parent: key(56), bytes: word(4), sequence: long(8) })
+    let group = u16::from_le_bytes([b[18], b[19]]);
+    Some(Entry { name: RecordKey { key: key(24), group, half }, parent: key(56), bytes: word(4), sequence: long(8) })
 }

@@ -1,0 +1,59 @@
+//! Prompts that find pages on tiers below the device: that they are brought up, and that no answer depends on it. The device's
+//! pages are bytes here, and copies are made as late as they may be.
+use super::*;
+use crate::kv::tier::{HostStore, ManagerConfig, MemoryIo, Store, Tiers, VirtualClock};
+
+/// An engine with these tiers, whose copies take `latency` polls.
+fn tiered(shape: &Shape, stores: Vec<Box<dyn Store>>, latency: u64) -> Core<FakeRunner> {
+    let mut core = core(shape);
+    let io = MemoryIo::new(Arc::clone(&core.runner.memory), latency, 6);
+    let mut tiers = Tiers::new(Fingerprint::new([]), None, Arc::new(VirtualClock::default()));
+    stores.into_iter().for_each(|store| tiers.push(store));
+    let half = (1, 8 * shape.page_tokens);
+    let config = ManagerConfig { calls_in_poll: Some(2), ..ManagerConfig::new(vec![[half; 2]; shape.groups.len()]) };
+    let pages = std::mem::replace(&mut core.scheduler.pages, scheduler(shape).pages);
+    core.scheduler.pages = pages.with_tiers(Box::new(io), tiers, config).unwrap();
+    core
+}
+
+fn host(bytes: u64) -> Vec<Box<dyn Store>> {
+    vec![Box::new(HostStore::new(bytes))]
+}
+
+/// Steps until nothing runs or moves.
+fn settle(core: &mut Core<FakeRunner>) {
+    for step in 0.. {
+        core.step(0);
+        if core.is_idle() && !core.scheduler.pages.is_moving() {
+            break;
+        }
+        assert!(step < 10_000, "does not come to rest");
+    }
+}
+
+/// Runs a request; tokens computed for it.
+fn run(core: &mut Core<FakeRunner>, prompt: &[u32], tokens: usize) -> u64 {
+    let before = core.stats.prefill_tokens + core.stats.decode_tokens;
+    let (submission, events) = submission(prompt, tokens);
+    core.submit(submission);
+    settle(core);
+    assert_eq!(finished(&events).ids, answer(prompt, tokens));
+    core.stats.prefill_tokens + core.stats.decode_tokens - before
+}
+
+#[test]
+fn what_was_evicted_comes_back_from_the_host() {
+    for latency in [0, 3] {
+        let mut core = tiered(&shape(8, 16, 4, &[(12, None), (9, Some(20))]), host(1 << 20), latency);
+        let first = prompt(1, 44);
+        assert_eq!(run(&mut core, &first, 10), 53);
+        // Takes the device for itself.
+        run(&mut core, &prompt(2, 90), 2);
+        assert_eq!(core.scheduler.pages.cached(&core.scheduler.pages.keys(b"", &first)), 0, "latency {latency}");
+        let turn = [&first[..], &answer(&first, 10), &prompt(3, 5)].concat();
+        assert_eq!(run(&mut core, &turn, 1), 6, "all but the last token drawn and the new ones, latency {latency}");
+        let host = &core.stats.tiers[0];
+        assert_eq!((host.hit_tokens, host.busy), (53, 0), "{host:?}");
+        assert_eq!(core.scheduler.pages.free(), [12, 9]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Bringing pages up from the tiers below: what of a prompt is where, and a lease to bring it into.
+//!
+//! A prompt whose pages come from below is told to the policies with [`Cache::announce`] when the tiers are asked, and starts
+//! with [`Cache::join`] when its pages are here, so that it is one request to them and to the counters.
+use super::Cache;
+use super::lease::Lease;
+use crate::kv::key::{Key, Keys};
+use crate::kv::pool::PageId;
+use crate::kv::tree::{NONE, NodeId};
+
+/// Where a page of a group can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::kv) enum Place {
+    /// It is on the device.
+    Device,
+    /// On a tier of our own, by its number.
+    Own(usize),
+    /// In a store that others use too; the tier's index was found by asking it.
+    Shared(usize),
+}
+
+/// What of a prompt could be had without computing it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::kv) struct Wanted {
+    /// Full pages that the device can serve.
+    pub from: usize,
+    /// Tokens of the page after those that it can copy.
+    pub partial: usize,
+    /// Full pages that device and tiers together can serve.
+    pub pages: usize,
+    /// Tokens of a partly filled page after those, 0 if there is none.
+    pub tail: usize,
+    /// For each page from `from` on, the partly filled one included, where each group has it; `None` where a group does not
+    /// need it.
+    pub places: Vec<Vec<Option<Place>>>,
+}
+
+/// How much of a prompt was known when the policies were told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    /// Leading pages that were known, and pages that have a node.
+    known: usize,
+    named: usize,
+}
+
+/// Finds by page index and group in which shared store a page is.
+pub(in crate::kv) type Located<'a> = &'a dyn Fn(usize, usize) -> Option<usize>;
+
+impl Cache {
+    /// Tells the policies of a request that will [`Cache::join`].
+    pub fn announce(&mut self, keys: &Keys, limit: usize, now: u64) -> Announced {
+        let mut path = std::mem::take(&mut self.scratch);
+        let known = self.walk(keys, &mut path);
+        let pages = self.reach(keys, &path[..known], limit, now).pages;
+        self.visit(&path, pages, now);
+        if let Some(curve) = &mut self.curve {
+            curve.visit(keys, now);
+        }
+        let announced = Announced { known, named: path.len() };
+        self.scratch = path;
+        announced
+    }
+
+    /// Like [`Cache::start`], for a request that was announced before.
+    pub fn join(&mut self, keys: &Keys, announced: Announced, limit: usize, now: u64) -> Lease {
+        let mut path = std::mem::take(&mut self.scratch);
+        self.find(keys, &mut path);
+        let reach = self.reach(keys, &path, limit, now);
+        self.count_request(keys, &path, (announced.known, announced.named), &reach, limit, now);
+        let lease = self.lease(keys, &path[..reach.pages], reach.partial);
+        self.scratch = path;
+        lease
+    }
+
+    /// What of the first `limit` tokens device, tiers of our own and the stores that `located` tells of can serve.
+    pub(in crate::kv) fn look_below(&self, keys: &Keys, limit: usize, now: u64, located: Located<'_>) -> Wanted {
+        let mut path = Vec::with_capacity(keys.pages());
+        self.find(keys, &mut path);
+        let device = self.reach(keys, &path, limit, now);
+        let limit = limit.min(keys.tokens().len());
+        let pages = self.extent(keys, &path, limit, now, located).max(device.pages);
+        let places = |index: usize| -> Vec<Option<Place>> {
+            let place = |group: usize| match self.tree.window(group) {
+                Some(window) if index + window < pages => None,
+                _ => self.place(path.get(index).copied(), index, group, located),
+            };
+            (0..self.groups()).map(place).collect()
+        };
+        let mut wanted = Wanted {
+            from: device.pages,
+            partial: device.partial.map_or(0, |partial| partial.tokens),
+            pages,
+            tail: 0,
+            places: (device.pages..pages).map(places).collect(),
+        };
+        if let Some((tail, places)) = self.tail_below(keys, &wanted, limit, now) {
+            wanted.tail = tail;
+            wanted.places.push(places);
+        }
+        wanted
+    }
+
+    fn place(&self, node: Option<NodeId>, index: usize, group: usize, located: Located<'_>) -> Option<Place> {
+        if let Some(node) = node {
+            if self.tree.page(group, node).is_some() {
+                return Some(Place::Device);
+            }
+            let own = (0..self.tiers()).find(|&tier| self.state_below(tier, group, node).readable());
+            if let Some(tier) = own {
+                return Some(Place::Own(tier));
+            }
+        }
+        located(index, group).map(Place::Shared)
+    }
+
+    /// Full pages that every group can serve, wherever they are.
+    fn extent(&self, keys: &Keys, path: &[NodeId], limit: usize, now: u64, located: Located<'_>) -> usize {
+        let full = keys.full().len().min(limit / self.page_tokens);
+        let (mut runs, mut pages) = (vec![0; self.groups()], 0);
+        for index in 0..full {
+            let node = path.get(index).copied();
+            if node.is_some_and(|node| self.tree.expires(node) <= now) {
+                break;
+            }
+            let mut served = true;
+            for (group, run) in runs.iter_mut().enumerate() {
+                let here = self.place(node, index, group, located).is_some();
+                *run = if here { *run + 1 } else { 0 };
+                match self.tree.window(group) {
+                    None if !here => return pages,
+                    None => {}
+                    Some(window) => served &= *run >= window.min(index + 1),
+                }
+            }
+            if served {
+                pages = index + 1;
+            }
+        }
+        pages
+    }
+
+    /// The longest partly filled page below that continues the wanted pages: the end of an earlier turn has a key of its own.
+    fn tail_below(&self, keys: &Keys, wanted: &Wanted, limit: usize, now: u64) -> Option<(usize, Vec<Option<Place>>)> {
+        let least = if wanted.pages == wanted.from { wanted.partial } else { 0 };
+        let parent = self.tree.find(&keys.above(wanted.pages))?;
+        let found = |key: &Key| -> Option<Vec<Option<Place>>> {
+            let node = self.tree.find(key)?;
+            if self.tree.parent(node) != Some(parent) || self.tree.expires(node) <= now {
+                return None;
+            }
+            // It goes to a page of its own in every group, also where the device still has it in one.
+            let own = |group: usize| (0..self.tiers()).find(|&tier| self.state_below(tier, group, node).readable());
+            (0..self.groups()).map(|group| own(group).map(|tier| Some(Place::Own(tier)))).collect()
+        };
+        let most = (limit - wanted.pages * self.page_tokens).min(self.page_tokens - 1);
+        (least + 1..=most).rev().find_map(|tokens| {
+            let places = found(&keys.beginning(wanted.pages, tokens)?)?;
+            Some((tokens, places))
+        })
+    }
+
+    /// Pages for what is wanted: those on the device are held, those below get free ones, in which there is nothing yet. `None`,
+    /// and nothing held, if pages in use leave too little room or the device has lost what it had.
+    pub(in crate::kv) fn lease_for(&mut self, keys: &Keys, wanted: &Wanted) -> Option<Lease> {
+        let mut path = std::mem::take(&mut self.scratch);
+        self.find(keys, &mut path);
+        let mut lease = self.lease(keys, &path[..wanted.from.min(path.len())], None);
+        self.slide(&mut lease, wanted.pages * self.page_tokens);
+        // Held first, so that making room does not take them.
+        for group in 0..self.groups() {
+            for (offset, places) in wanted.places.iter().enumerate() {
+                let node = path.get(wanted.from + offset).copied().filter(|_| places[group] == Some(Place::Device));
+                let page = node.and_then(|node| self.tree.page(group, node));
+                let held = page.filter(|&page| self.pools[group].retain(page).is_ok());
+                lease.tables[group].push(held.map_or(NONE, |page| page.0));
+            }
+            if let Some(window) = self.tree.window(group) {
+                lease.slid[group] = lease.slid[group].max(wanted.pages.saturating_sub(window));
+            }
+        }
+        self.scratch = path;
+        let on_device = |(offset, places): (usize, &Vec<Option<Place>>)| {
+            let held = |group: usize| lease.tables[group][wanted.from + offset] != NONE;
+            (0..places.len()).all(|group| places[group] != Some(Place::Device) || held(group))
+        };
+        if !wanted.places.iter().enumerate().all(on_device) {
+            self.cancel(lease);
+            return None;
+        }
+        for group in 0..self.groups() {
+            let empty: Vec<usize> = (lease.slid[group].max(wanted.from)..lease.tables[group].len())
+                .filter(|&index| lease.tables[group][index] == NONE)
+                .collect();
+            if !self.reserve(group, empty.len()) {
+                self.cancel(lease);
+                return None;
+            }
+            for (index, page) in empty.iter().zip(self.pools[group].alloc(empty.len()).unwrap_or_default()) {
+                lease.tables[group][*index] = page.0;
+            }
+        }
+        Some(lease)
+    }
+
+    /// Pages of each group that [`Cache::lease_for`] would take.
+    pub(in crate::kv) fn room_for(&self, wanted: &Wanted) -> Vec<usize> {
+        let below = |place: &Option<Place>| matches!(place, Some(Place::Own(_) | Place::Shared(_)));
+        (0..self.groups()).map(|group| wanted.places.iter().filter(|p| below(&p[group])).count()).collect()
+    }
+}
+
+impl Lease {
+    /// The physical page of a logical one that is to be filled from below.
+    pub(in crate::kv) fn page(&self, group: usize, index: usize) -> Option<PageId> {
+        self.tables[group].get(index).filter(|&&page| page != NONE).map(|&page| PageId(page))
+    }
+}
