@@ -1,6 +1,9 @@
 //! Every fault that a tier can have, many times: whatever a store does, a page that comes back is the page that was kept.
 //!
 //! Small pages, three tiers, a clock that only moves when somebody sleeps. `KVICK_FAULTS=1000000` runs the long form.
+#[path = "common/tiered.rs"]
+mod tiered;
+
 use kvick::kv::tier::{
     Clock, DiskStore, Expected, FaultPlan, FaultStore, Fetched, Half, HostStore, Meta, RecordKey, Store, StoreError,
     Tiers, VirtualClock,
@@ -77,7 +80,7 @@ fn drop_from(tiers: &Tiers, tier: usize, victim: RecordKey, known: &mut Known) {
 
 #[test]
 fn no_fault_ever_serves_a_wrong_page() {
-    let wanted: u64 = std::env::var("KVICK_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
+    let wanted = wanted();
     let seed = 0x5eed_0001;
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(VirtualClock::default());
@@ -157,6 +160,67 @@ fn no_fault_ever_serves_a_wrong_page() {
         assert_eq!((left.records, left.bytes), (0, 0), "tier {tier} leaked");
     }
     println!("{} faults, {steps} steps, {hits} hits, refused: {causes:?}", injected());
+}
+
+/// How many faults are wanted.
+fn wanted() -> u64 {
+    std::env::var("KVICK_FAULTS").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000)
+}
+
+#[test]
+fn no_fault_reaches_a_request_or_leaks_a_page() {
+    let seed = 0x5eed_0002;
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(VirtualClock::default());
+    let own = tiered::fingerprint();
+    let faulty =
+        |store: Box<dyn Store>, n: u64| Arc::new(FaultStore::new(store, FaultPlan::all(40), seed + n, clock.clone()));
+    let injectors = [
+        faulty(Box::new(HostStore::new(12_000)), 1),
+        faulty(Box::new(DiskStore::open(dir.path(), 60 * 2 * 4224, &own).unwrap()), 2),
+        faulty(Box::new(HostStore::new(1 << 20)), 3),
+    ];
+    let stores: Vec<Box<dyn Store>> = vec![
+        Box::new(injectors[0].clone()),
+        Box::new(injectors[1].clone()),
+        Box::new(tiered::Foreign(injectors[2].clone())),
+    ];
+    let mut world = tiered::World::new(&[tiered::full(20), tiered::windowed(14)], clock.clone(), stores, 1);
+    let injected = || injectors.iter().map(|i| i.injected()).sum::<u64>();
+    let mut rng = Rng(seed);
+    let mut loaded = 0;
+    while injected() < wanted() {
+        let salt = [rng.below(2) as u8];
+        let stem = 100 * rng.below(4) as u32;
+        let mut prompt: Vec<u32> = (stem..stem + rng.below(50) as u32).collect();
+        prompt.extend((0..1 + rng.below(10) as u32).map(|i| 1000 + i + 20 * stem));
+        match rng.below(40) {
+            0 => drop(world.cache.invalidate_salt(&salt)),
+            1..4 => {
+                let keys = world.cache.keys(&salt, &prompt);
+                if let Some(load) = world.begin(&keys) {
+                    (0..rng.below(10)).for_each(|_| world.poll());
+                    world.manager.abandon(&mut world.cache, load);
+                }
+            }
+            // Checks every token that was found.
+            _ => loaded += world.run(&salt, &prompt).1,
+        }
+        for (report, injector) in world.report().iter().zip(&injectors) {
+            let usage = injector.usage();
+            assert!(usage.bytes <= usage.budget && report.bytes <= report.budget, "{report:?}, {usage:?}");
+        }
+    }
+    assert!(loaded as u64 > wanted() / 50, "only {loaded} tokens came from below");
+    let refused = world.report().iter().flat_map(|tier| tier.calls.refused).sum::<u64>();
+    assert!(refused > wanted() / 1000, "only {refused} records were refused");
+    world.cache.invalidate_all();
+    world.settle();
+    for injector in &injectors[..2] {
+        let left = injector.usage();
+        assert_eq!((left.records, left.bytes), (0, 0), "seed {seed:#x}: {} leaked", injector.name());
+    }
+    world.close();
 }
 
 #[test]

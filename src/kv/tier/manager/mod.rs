@@ -22,8 +22,6 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 mod down;
-#[cfg(test)]
-mod tests;
 mod unclaimed;
 mod up;
 
