@@ -1,14 +1,19 @@
 //! The engine's kernels under the checks of the emulated GPU: no races in shared memory, no read of what nobody wrote, no
-//! memory left behind. A run over the tiny model: several prompts in one batch, prefill and decode.
+//! memory left behind. Runs over the tiny checkpoints: several prompts in one batch, prefill and decode.
 mod common;
 
 use common::program::{Program, Run};
+use std::path::Path;
 
-const PROMPTS: [&str; 3] = ["ABCDEFGHIJKLMNOP", "QRS", "A"];
+const PROMPTS: [&str; 3] = ["The quick brown fox jumps over it.", "ab", "?"];
 
 /// A run of the program on the emulated GPU with `KVICK_EMU_CHECK` set to `checks`.
-fn generate(program: &Program, checks: &str) -> Run {
-    let mut args = vec!["generate", "--model", "tiny.gguf", "--device", "emulator", "--max-tokens", "8", "--json"];
+fn generate(model: &str, kv_dtype: &str, checks: &str) -> Run {
+    let program = Program::new();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny").join(model);
+    let path = path.to_str().unwrap();
+    let mut args = vec!["generate", "--model", path, "--device", "emulator", "--kv-dtype", kv_dtype];
+    args.extend(["--max-tokens", "6", "--json"]);
     args.extend(PROMPTS);
     let mut command = program.command(&args);
     Run::of(command.env("KVICK_EMU_CHECK", checks).env("KVICK_EMU_BUDGET", "100000000").output().unwrap())
@@ -16,18 +21,17 @@ fn generate(program: &Program, checks: &str) -> Run {
 
 #[test]
 fn kernels_pass_the_checks() {
-    let program = Program::new();
-    let plain = generate(&program, "").json();
-    assert_eq!(plain.len(), PROMPTS.len());
-    for checks in ["race", "init", "leak"] {
-        let checked = generate(&program, checks);
+    for (model, kv_dtype) in [("llama", "f16"), ("gemma3", "f16"), ("llama", "int8"), ("gemma3", "fp8")] {
+        let plain = generate(model, kv_dtype, "").json();
+        assert_eq!(plain.len(), PROMPTS.len(), "{model} {kv_dtype}");
+        let checked = generate(model, kv_dtype, "all");
         // Whatever a check finds is reported there.
-        assert!(!checked.stderr.contains("emulated GPU:"), "{checks}: {}", checked.stderr);
-        assert_eq!(checked.json(), plain, "{checks}");
+        assert!(!checked.stderr.contains("emulated GPU:"), "{model} {kv_dtype}: {}", checked.stderr);
+        assert_eq!(checked.json(), plain, "{model} {kv_dtype}");
     }
 }
 
 #[test]
 fn an_unknown_check_is_an_error() {
-    generate(&Program::new(), "rase").fails(1, &["KVICK_EMU_CHECK", "race, init, leak"]);
+    generate("llama", "f16", "rase").fails(1, &["KVICK_EMU_CHECK", "race, init, leak"]);
 }
