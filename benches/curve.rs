@@ -7,7 +7,7 @@ use kvick::kv::trace::Trace;
 use kvick::kv::workload::chat;
 use std::process::ExitCode;
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 9;
 const MOST_PERCENT: f64 = 1.0;
 
 /// CPU seconds of this thread.
@@ -19,7 +19,7 @@ fn cpu() -> f64 {
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
     let trace = match args.iter().position(|arg| arg == "--trace").and_then(|at| args.get(at + 1)) {
-        None => chat(1, 3000),
+        None => chat(1, 1500),
         Some(path) => match Trace::open(path.as_ref()) {
             Ok(trace) => trace,
             Err(error) => {

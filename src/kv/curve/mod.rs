@@ -17,7 +17,7 @@ mod sims;
 use sims::Sims;
 
 /// Tokens for each sampled page, by default.
-const TOKENS_PER_SAMPLE: usize = 8192;
+const TOKENS_PER_SAMPLE: usize = 16_384;
 /// Fewer sampled pages say nothing.
 const LEAST_ROOM: usize = 8;
 /// What a policy is compared with.
@@ -37,7 +37,7 @@ pub struct CurveConfig {
 }
 
 impl CurveConfig {
-    /// From a quarter to four times the pages, and one page in 8192 tokens.
+    /// From a quarter to four times the pages, and one page in 16,384 tokens.
     pub fn new(policy: Kind, pages: usize, page_tokens: usize) -> Self {
         let others = vec![pages / 4, pages / 2, 2 * pages, 4 * pages];
         CurveConfig { policy, pages, others, one_in: (TOKENS_PER_SAMPLE / page_tokens.max(1)).max(1) }

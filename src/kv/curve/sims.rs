@@ -43,7 +43,7 @@ impl Sims {
         };
         Sims {
             tree: Tree::new(1, &vec![None; wanted.len()], GHOSTS.max(4 * most)),
-            runs: Runs::default(),
+            runs: Runs::hurried(),
             ours: wanted.iter().any(|&(kind, _)| kind == Kind::Kvick),
             sims: wanted.iter().map(sim).collect(),
         }

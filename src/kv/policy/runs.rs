@@ -55,6 +55,8 @@ pub(in crate::kv) struct Runs {
     ages: [List; BINS],
     age_links: Links,
     now: u64,
+    /// Whether a run may grow through several bins of age in one visit: cheaper, and hardly different.
+    hurried: bool,
     changes: Vec<Change>,
     /// The deepest nodes that waiting requests will ask for.
     wanted: Vec<NodeId>,
@@ -70,6 +72,7 @@ impl Default for Runs {
             ages: [List::default(); BINS],
             age_links: Links::default(),
             now: 0,
+            hurried: false,
             changes: Vec::new(),
             wanted: Vec::new(),
         }
@@ -77,6 +80,11 @@ impl Default for Runs {
 }
 
 impl Runs {
+    /// Runs that are priced less often, for simulations.
+    pub(in crate::kv) fn hurried() -> Self {
+        Runs { hurried: true, ..Runs::default() }
+    }
+
     /// The run of a node that was visited.
     pub(super) fn owner(&self, node: NodeId) -> u32 {
         self.owner[node as usize]
@@ -184,8 +192,9 @@ impl Runs {
                 if self.now - record.touched < end {
                     break;
                 }
-                self.hazards.learn(&record.traits, bin, false);
-                self.set_bin(run, bin + 1);
+                let next = if self.hurried { self.hazards.bins.of(self.now - record.touched) } else { bin + 1 };
+                (bin..next).for_each(|bin| self.hazards.learn(&record.traits, bin, false));
+                self.set_bin(run, next);
                 self.price(run);
             }
         }
