@@ -11,20 +11,24 @@ const VOCAB: usize = 256;
 
 /// An engine with room for `pages` pages of each group.
 fn engine(model: &str, pages: usize, reuse: bool) -> Engine {
+    load(model, pages, |config| config.prefix_cache = reuse)
+}
+
+fn load(model: &str, pages: usize, change: impl FnOnce(&mut EngineConfig)) -> Engine {
     let folder = tiny(model).folder;
     let shape = kvick::models::read_config(&kvick::weights::open(&folder).unwrap()).unwrap();
     let layouts = shape.kv_layouts(PAGE, EngineConfig::default().kv_types());
     let page: usize = layouts.iter().map(|layout| layout.page_bytes()).sum();
-    let config = EngineConfig {
+    let mut config = EngineConfig {
         device: "cpu".into(),
         page_tokens: PAGE,
         context: Some(128),
         step_tokens: 40,
         max_seqs: 4,
         kv_memory: Some((pages * page) as u64),
-        prefix_cache: reuse,
         ..EngineConfig::default()
     };
+    change(&mut config);
     Engine::load_path(&folder, &config).unwrap()
 }
 
@@ -193,4 +197,48 @@ fn expiry_discarding_and_invalidation_reach_what_they_name() {
     assert_eq!(long.cached().unwrap(), 40);
     assert_eq!(long.discard().unwrap(), 5);
     assert_eq!(engine.stats().cached_pages, [0]);
+}
+
+/// Tries until a session has nothing left on the device: pages are written to tiers in the background.
+fn demote(session: &mut Session) -> usize {
+    let mut pages = 0;
+    for _ in 0..2000 {
+        let demoted = session.demote().unwrap();
+        pages += demoted.pages;
+        if demoted.left == 0 {
+            return pages;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("the tiers do not take the pages: {:?}", session.cached());
+}
+
+#[test]
+fn sessions_go_down_to_a_tier_and_come_up_again() {
+    for model in ["llama", "gemma3"] {
+        let engine = load(model, 40, |config| config.tiers = vec!["host=64MiB".parse().unwrap()]);
+        let alone = self::engine(model, 32, false);
+        let mut chat = engine.session("tenant");
+        chat.submit(request(&ids(1, 44), 1)).unwrap().wait().unwrap();
+        chat.pin(None).unwrap();
+        assert!(demote(&mut chat) >= 6, "the pin ends with it");
+        assert_eq!(chat.cached().unwrap(), 0);
+        let up = chat.prefetch().unwrap();
+        assert_eq!((up.device, up.loaded, up.missing), (0, 44, 0), "{model}: the partly filled page, too");
+        assert_eq!((chat.cached().unwrap(), chat.prefetch().unwrap().device), (44, 44));
+        let next = chat.submit(request(&ids(7, 1), 1)).unwrap().wait().unwrap();
+        assert_eq!(next.cached_tokens, 44);
+        assert!(next.logits[0] == scratch(&alone, chat.ids()), "{model}: the bits differ");
+        let report = engine.cache_stats().unwrap();
+        assert_eq!(report.tokens, report.hit_tokens() + report.missed.tokens());
+        assert_eq!(report.tiers.iter().map(|tier| tier.name.as_str()).collect::<Vec<_>>(), ["device", "host"]);
+        assert!(report.tiers[1].bytes_up > 0 && report.tiers[1].bytes_down >= report.tiers[1].bytes_up, "{report:?}");
+        engine.invalidate_salt(b"tenant").unwrap();
+        assert_eq!(chat.prefetch().unwrap().missing, chat.ids().len(), "gone on every tier");
+    }
+    let engine = engine("llama", 20, true);
+    let mut chat = engine.session("");
+    chat.submit(request(&ids(1, 16), 1)).unwrap().wait().unwrap();
+    let (up, down) = (chat.prefetch().unwrap(), chat.demote().unwrap());
+    assert_eq!((up.device, up.loaded, down.pages, down.left), (16, 0, 0, 2), "without tiers");
 }

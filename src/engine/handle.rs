@@ -4,10 +4,12 @@
 //! an answer wrong: a page that is gone is computed again. Every call says what really happened.
 use super::pages::Pages;
 use super::pins::Pinned;
+use super::prefetch::Prefetched;
 use super::request::{Completion, Prompt, Request};
 use super::session::{Engine, Message};
 use super::stream::Stream;
 use crate::error::{Error, Result};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 /// A text that grows, turn by turn or token by token. Dropping it ends its pin.
@@ -38,6 +40,15 @@ pub struct Forked<'e> {
     pub shared: usize,
     /// What its pin holds, if the forked session had one.
     pub pinned: Option<Pinned>,
+}
+
+/// What a demotion did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Demoted {
+    /// Device pages freed, over all groups; tiers below have what was in them.
+    pub pages: usize,
+    /// Pages of the session that are on the device still.
+    pub left: usize,
 }
 
 /// What an invalidation did.
@@ -194,6 +205,30 @@ impl<'e> Session<'e> {
         self.engine.inner.call(move |scheduler| {
             let keys = scheduler.pages.keys(&salt, &ids);
             scheduler.pages.cached(&keys)
+        })
+    }
+
+    /// Brings what the tiers below have of the session to the device, and waits for it. Without tiers it says what is there.
+    pub fn prefetch(&self) -> Result<Prefetched> {
+        let (salt, ids) = (self.salt.clone(), self.ids.clone());
+        let (sender, receiver) = channel();
+        self.engine.inner.call(move |scheduler| {
+            let keys = scheduler.pages.keys(&salt, &ids);
+            scheduler.prefetch(&keys, sender);
+        })?;
+        receiver.recv().map_err(|_| Error::Device("the engine has ended".into()))
+    }
+
+    /// Ends the pin and frees the session's device pages that a tier of our own (host memory, disk) has too, from the end of the
+    /// text up to the first one that is in use or that another text continues. Pages are written to tiers in the background
+    /// when they are computed: one that is not there yet stays. Without tiers nothing is freed.
+    pub fn demote(&mut self) -> Result<Demoted> {
+        let (salt, ids, pin) = (self.salt.clone(), self.ids.clone(), self.pin.take());
+        self.engine.inner.call(move |scheduler| {
+            pin.map(|pin| scheduler.pages.unpin(pin));
+            let keys = scheduler.pages.keys(&salt, &ids);
+            let (pages, left) = scheduler.pages.cache.demote(&keys);
+            Demoted { pages, left }
         })
     }
 

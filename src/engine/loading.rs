@@ -20,6 +20,7 @@ impl Pages {
         if let Some(below) = &mut self.below {
             below.poll(&mut self.cache, self.now);
         }
+        self.end_prefetches();
     }
 
     /// Whether copies or stores are at work on something that [`Pages::poll`] must go on with.

@@ -19,6 +19,7 @@ mod loading;
 mod output;
 mod pages;
 mod pins;
+mod prefetch;
 pub mod replay;
 mod report;
 mod request;
@@ -33,8 +34,9 @@ mod tests;
 mod tier_spec;
 
 pub use config::{EngineConfig, KvPlan};
-pub use handle::{Forked, Invalidated, Session};
+pub use handle::{Demoted, Forked, Invalidated, Session};
 pub use pins::Pinned;
+pub use prefetch::Prefetched;
 pub use report::{CacheStats, TierHits};
 pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
 pub use session::{Engine, Stats};

@@ -6,6 +6,7 @@
 //! * A sequence writes only to pages that nobody else holds: what it finds or publishes it no longer writes to.
 use super::config::pages_for;
 use super::pins::Pins;
+use super::prefetch::Prefetch;
 use super::sequence::Sequence;
 use crate::kv::cache::{Cache, Counters, Lease, PageCopy};
 use crate::kv::tier::{Manager, ManagerConfig, PageIo, Tiers};
@@ -15,6 +16,7 @@ use crate::kv::{Fingerprint, GroupConfig, Keys, policy};
 pub(super) struct Pages {
     pub(super) cache: Cache,
     pub(super) pins: Pins,
+    pub(super) prefetches: Vec<Prefetch>,
     pub(super) below: Option<Manager>,
     step_tokens: usize,
     /// Whether sequences find what others computed.
@@ -37,7 +39,16 @@ impl Pages {
         let pages = groups.iter().map(|group| group.pages).max().unwrap_or(0);
         let ghosts = if reuse { kind.ghosts(pages) } else { 0 };
         let cache = Cache::new(fingerprint, page_tokens, groups, ghosts, || kind.build(pages, None));
-        Pages { cache, pins: Pins::default(), below: None, step_tokens, reuse, now: 0, copies: Vec::new() }
+        Pages {
+            cache,
+            pins: Pins::default(),
+            prefetches: Vec::new(),
+            below: None,
+            step_tokens,
+            reuse,
+            now: 0,
+            copies: Vec::new(),
+        }
     }
 
     /// Puts tiers below the device, to and from which `io` copies. Without reuse there is nothing to keep.

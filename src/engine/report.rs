@@ -55,11 +55,20 @@ impl CacheStats {
     pub(super) fn new(stats: &Stats, page_bytes: &[u64], other_salt_tokens: u64, curve: Option<CurveReport>) -> Self {
         let cache = &stats.cache;
         let saved_tokens = cache.hit_tokens + cache.forked_tokens;
+        let below = stats.tiers.iter().map(|tier| TierHits {
+            name: tier.name.clone(),
+            tokens: tier.hit_tokens,
+            bytes_up: tier.calls.bytes_read,
+            bytes_down: tier.calls.bytes_written,
+        });
+        let loaded: u64 = stats.tiers.iter().map(|tier| tier.hit_tokens).sum();
+        let tokens = cache.hit_tokens.saturating_sub(loaded);
+        let device = TierHits { name: "device".into(), tokens, bytes_up: 0, bytes_down: 0 };
         let speed = stats.prompt_step_tokens as f64 / (stats.prompt_step_micros as f64 / 1e6);
         CacheStats {
             requests: cache.requests,
             tokens: cache.tokens,
-            tiers: vec![TierHits { name: "device".into(), tokens: cache.hit_tokens, bytes_up: 0, bytes_down: 0 }],
+            tiers: std::iter::once(device).chain(below).collect(),
             missed: cache.missed,
             copied_tokens: cache.copied_tokens,
             copied_bytes: stats.copied_pages.iter().zip(page_bytes).map(|(pages, bytes)| pages * bytes).sum(),

@@ -117,10 +117,10 @@ impl Scheduler {
         false
     }
 
-    /// Gives up the pages loaded for the waiting sequence whose turn comes last; false if there are none.
+    /// Gives up the pages loaded for the waiting sequence whose turn comes last, then those of prefetches; false if there are none.
     fn abandon_load(&mut self) -> bool {
         let last = self.waiting.iter_mut().rfind(|s| s.load.is_some());
-        last.is_some_and(|s| self.pages.abandon(s))
+        last.is_some_and(|s| self.pages.abandon(s)) || self.pages.abandon_prefetch()
     }
 
     /// Takes the youngest sequence's pages; it goes on before those of its priority that wait.
@@ -192,7 +192,7 @@ impl Scheduler {
 
     /// Pages of each group that the running sequences and those waiting ones that loads hold pages for will still take; `others`
     /// says by index which of the waiting ones count.
-    fn claimed(&self, others: impl Fn(usize) -> bool) -> Vec<usize> {
+    pub fn claimed(&self, others: impl Fn(usize) -> bool) -> Vec<usize> {
         let mut sum = vec![0; self.pages.groups()];
         let loading = self.waiting.iter().enumerate().filter(|(at, s)| s.load.is_some() && others(*at));
         for s in self.running.iter().chain(loading.map(|(_, s)| s)) {

@@ -7,7 +7,7 @@
 //! * In groups with full attention a page is below only if the page before it is: what can be found is a prefix there, too.
 //! * A page that was published and may have to be written below is pinned until it is let go with [`Cache::release`].
 use super::Cache;
-use crate::kv::key::Key;
+use crate::kv::key::{Key, Keys};
 use crate::kv::policy::{Lru, Policy};
 use crate::kv::pool::PageId;
 use crate::kv::tier::state::{Below as State, BelowEvent};
@@ -191,6 +191,28 @@ impl Cache {
             }
         }
         self.note_withdrawn(node);
+    }
+
+    /// Frees the device's pages of a sequence that a tier of our own has too, from its end up to the first page that is in use, that
+    /// another sequence continues or that is on no such tier. How many were freed and how many are left, over all groups.
+    pub fn demote(&mut self, keys: &Keys) -> (usize, usize) {
+        let mut path = Vec::with_capacity(keys.pages());
+        self.find(keys, &mut path);
+        let (mut freed, mut left) = (0, 0);
+        for &node in path.iter().rev() {
+            for group in 0..self.groups() {
+                let below = (0..self.tiers()).any(|tier| self.state_below(tier, group, node).readable());
+                let idle = self.tree.view(group).evictable(node) && self.tree.children_in(group, node) == 0;
+                if below && idle {
+                    self.drop_page(group, node, true);
+                    freed += 1;
+                } else {
+                    left += usize::from(self.tree.page(group, node).is_some());
+                }
+            }
+        }
+        self.forget_surplus();
+        (freed, left)
     }
 
     /// Pages of a group that a tier has.
