@@ -55,14 +55,15 @@ impl CacheStats {
     pub(super) fn new(stats: &Stats, page_bytes: &[u64], other_salt_tokens: u64, curve: Option<CurveReport>) -> Self {
         let cache = &stats.cache;
         let saved_tokens = cache.hit_tokens + cache.forked_tokens;
-        let below = stats.tiers.iter().map(|tier| TierHits {
-            name: tier.name.clone(),
-            tokens: tier.hit_tokens,
-            bytes_up: tier.calls.bytes_read,
-            bytes_down: tier.calls.bytes_written,
+        // What was prefetched and never asked for is no hit.
+        let mut tokens = cache.hit_tokens;
+        let below = stats.tiers.iter().map(|tier| {
+            let loaded = tier.hit_tokens.min(tokens);
+            tokens -= loaded;
+            let (bytes_up, bytes_down) = (tier.calls.bytes_read, tier.calls.bytes_written);
+            TierHits { name: tier.name.clone(), tokens: loaded, bytes_up, bytes_down }
         });
-        let loaded: u64 = stats.tiers.iter().map(|tier| tier.hit_tokens).sum();
-        let tokens = cache.hit_tokens.saturating_sub(loaded);
+        let below: Vec<TierHits> = below.collect();
         let device = TierHits { name: "device".into(), tokens, bytes_up: 0, bytes_down: 0 };
         let speed = stats.prompt_step_tokens as f64 / (stats.prompt_step_micros as f64 / 1e6);
         CacheStats {
