@@ -32,7 +32,7 @@ pub struct Args {
     /// New tokens of each turn but the first
     #[arg(long, value_name = "N", default_value_t = 64, requires = "turns")]
     pub new_tokens: usize,
-    /// Between turns, run other texts until the device has nothing left of the chat
+    /// Between turns, run other texts until the device has next to nothing left of the chat
     #[arg(long, requires = "turns")]
     pub evict: bool,
     /// Run each turn in a process of its own

@@ -137,10 +137,10 @@ impl ModelArgs {
         Ok(models::read_config(&open_file(&self.path()?)?)?)
     }
 
-    /// Bytes of the KV pages of one sequence of this length.
-    pub fn kv_bytes(&self, tokens: usize, config: EngineConfig) -> anyhow::Result<u64> {
+    /// Bytes of the KV pages of one sequence of this length, and some.
+    pub fn kv_bytes(&self, tokens: usize, spare: usize, config: EngineConfig) -> anyhow::Result<u64> {
         let layouts = self.shape()?.kv_layouts(config.page_tokens, config.kv_types());
-        let pages = tokens.div_ceil(config.page_tokens);
+        let pages = tokens.div_ceil(config.page_tokens) + spare;
         Ok(layouts.iter().map(|layout| (pages * layout.page_bytes()) as u64).sum())
     }
 

@@ -11,6 +11,13 @@ use kvick::{Engine, EngineConfig, Prompt, Request};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Pages of the device beyond those of the chat, with `--evict`.
+const SPARE: usize = 2;
+
+/// How long pages of a turn may be on their way to the tiers.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One turn as it was played.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -30,7 +37,7 @@ pub fn run(args: &mut Args) -> anyhow::Result<()> {
     let longest = args.prompt_tokens() + args.turns * (args.new_tokens + args.tokens);
     args.engine.context.get_or_insert(longest + 1);
     if args.evict {
-        args.engine.kv_memory.get_or_insert(args.engine.model.kv_bytes(longest + 1, args.engine.config()?)?);
+        args.engine.kv_memory.get_or_insert(args.engine.model.kv_bytes(longest + 1, SPARE, args.engine.config()?)?);
     }
     if let Some(file) = args.continue_from.take() {
         return continue_from(args, &file);
@@ -46,8 +53,6 @@ fn continue_from(args: &Args, file: &Path) -> anyhow::Result<()> {
     let (known, text): (usize, Vec<u32>) = serde_json::from_slice(&std::fs::read(file)?)?;
     let engine = args.engine.load()?;
     let turn = turn(&engine, args, &text, known)?;
-    // What is still on its way to the tiers gets there.
-    drop(engine);
     output::json(&turn)
 }
 
@@ -72,7 +77,7 @@ fn play(args: &Args) -> anyhow::Result<(Vec<u32>, Vec<Turn>)> {
         known = text.len() - 1;
         turns.push(played);
         if let Some(engine) = engine.as_ref().filter(|_| args.evict) {
-            evict(engine, &text)?;
+            evict(engine, args, &text)?;
         }
     }
     Ok((text, turns))
@@ -97,6 +102,7 @@ fn turn(engine: &Engine, args: &Args, text: &[u32], known: usize) -> anyhow::Res
         let request = Request { max_tokens: args.tokens - 1, ignore_eos: true, ..Request::new(Prompt::Ids(ids)) };
         answer.extend(engine.complete(request)?.ids);
     }
+    ensure!(engine.settle(PATIENCE)?, "the tiers do not take the pages of a turn");
     let (prompt_tokens, cached_tokens) = (text.len(), first.cached_tokens);
     Ok(Turn { prompt_tokens, new_tokens: text.len() - known, cached_tokens, cost, answer })
 }
@@ -122,13 +128,14 @@ fn tempfile() -> anyhow::Result<(std::path::PathBuf, std::fs::File)> {
     Ok((path, file))
 }
 
-/// Runs other texts until the device has nothing left of this one.
-fn evict(engine: &Engine, text: &[u32]) -> anyhow::Result<()> {
+/// Runs other texts until the device has next to nothing left of this one.
+fn evict(engine: &Engine, args: &Args, text: &[u32]) -> anyhow::Result<()> {
     let mut chat = engine.session([]);
     chat.extend(&Prompt::Ids(text.to_vec()))?;
-    // One that needs every page leaves none to others, whatever the policy would keep; pages on their way to a tier take another.
+    // One that needs as many pages leaves none to others but the spare ones, whatever the policy would keep.
+    let left = SPARE * args.engine.config()?.page_tokens;
     for round in 0..4 {
-        if chat.cached()? == 0 {
+        if chat.cached()? <= left {
             return Ok(());
         }
         first_token(engine, &draw(engine.longest_prompt(), engine.model().vocab, 3, text.len() + round))?;

@@ -28,6 +28,11 @@ impl Pages {
         self.below.as_ref().is_some_and(|below| below.held(&self.cache) > 0 || below.is_waiting())
     }
 
+    /// Whether all that is to be written to the tiers is there, or given up.
+    pub fn is_settled(&self) -> bool {
+        self.below.as_ref().is_none_or(|below| below.is_idle(&self.cache))
+    }
+
     /// What each tier holds and did.
     pub fn tiers(&self) -> Vec<TierReport> {
         self.below.as_ref().map_or(Vec::new(), |below| below.report(&self.cache))

@@ -154,9 +154,7 @@ impl Scheduler {
                 seats -= self.waiting[at].seats();
                 continue;
             }
-            // Alone it always fits: what could not was refused when it was submitted.
-            let alone = self.running.is_empty() && self.waiting.iter().all(|s| s.load.is_none());
-            if !alone && self.short(at) {
+            if self.short(at) && !self.clear(at) {
                 return false;
             }
             let spare = self.claimed(|other| other != at);
@@ -204,6 +202,20 @@ impl Scheduler {
     fn add_claim(&self, sum: &mut [usize], s: &Sequence) {
         // Each twin copies the page that the prompt ends in.
         sum.iter_mut().zip(self.pages.outstanding(s)).for_each(|(sum, n)| *sum += n + s.twins.len());
+    }
+
+    /// Where nothing runs and nothing is on its way, nobody else would free pages for a waiting sequence: those that were loaded
+    /// for others are given up. Alone it always fits: what could not was refused when it was submitted. False if it is to wait.
+    fn clear(&mut self, at: usize) -> bool {
+        if !self.running.is_empty() || self.waiting.iter().any(|s| self.pages.is_loading(s)) {
+            return false;
+        }
+        for (other, s) in self.waiting.iter_mut().enumerate() {
+            if other != at {
+                self.pages.abandon(s);
+            }
+        }
+        true
     }
 
     /// Whether too few pages are free for all of waiting sequence `at` beside what others will still take.

@@ -196,6 +196,18 @@ impl Engine {
         self.inner.capacity.min(self.inner.context) - 1
     }
 
+    /// Waits until what was computed is on the tiers or given up, `patience` at most; whether it is.
+    pub fn settle(&self, patience: Duration) -> Result<bool> {
+        let start = Instant::now();
+        while !self.inner.call(|scheduler| scheduler.pages.is_settled())? {
+            if start.elapsed() >= patience {
+                return Ok(false);
+            }
+            std::thread::sleep(MOVING);
+        }
+        Ok(true)
+    }
+
     /// Counts so far.
     pub fn stats(&self) -> Stats {
         self.inner.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
