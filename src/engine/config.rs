@@ -205,7 +205,9 @@ pub(super) fn divide(
     let cost =
         |full: usize| -> u64 { pages(full).iter().zip(layouts).map(|(&n, l)| n as u64 * l.page_bytes() as u64).sum() };
     let largest = layouts.iter().map(KvLayout::page_bytes).max().unwrap_or(1).max(1) as u64;
-    let most = if reuse { (bytes.min(GROUP_BYTES) / largest) as usize } else { step.seqs * per_sequence };
+    // A token has more than 16 bytes in its group, so slots within these pages fit 32 bits too.
+    let addressable = (bytes.min(GROUP_BYTES) / largest) as usize;
+    let most = if reuse { addressable } else { addressable.min(step.seqs * per_sequence) };
     let (mut fits, mut over) = (0, most + 1);
     while over - fits > 1 {
         let middle = fits + (over - fits) / 2;
@@ -251,6 +253,16 @@ mod tests {
         assert_eq!(divide(u64::MAX, &groups, &[layout; 2], &step(4096), false).unwrap(), [1024, window_pages]);
         let error = divide(2 * page - 1, &groups, &[layout; 2], &step(4096), false).unwrap_err().to_string();
         assert!(error.contains(&format!("at least {} bytes", 2 * page)), "{error}");
+    }
+
+    #[test]
+    fn no_group_has_more_than_kernels_can_address() {
+        let types = EngineConfig::default().kv_types();
+        let layout = KvLayout { layers: 32, kv_heads: 8, head_dim: 128, page_tokens: 16, types };
+        for reuse in [false, true] {
+            let pages = divide(u64::MAX, &[group(None)], &[layout], &step(1 << 20), reuse).unwrap()[0];
+            assert_eq!(pages as u64, GROUP_BYTES / layout.page_bytes() as u64, "reuse {reuse}");
+        }
     }
 
     #[test]
