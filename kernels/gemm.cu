@@ -5,7 +5,7 @@ using Narrow = Shape<4, 1, 2, 4>;  // 32 outputs of 32 tokens, columns split ove
 using Wide = Shape<16, 2, 4, 1>;   // 128 outputs of 128 tokens: prefill
 
 #define ENTRY(name, F, type, shape) \
-  extern "C" __global__ void __launch_bounds__(shape::kThreads) name(const __grid_constant__ GemmParams p) { gemm<F, type, shape>(p); }
+  extern "C" __global__ void __launch_bounds__(shape::kThreads, shape::kBlocks) name(const __grid_constant__ GemmParams p) { gemm<F, type, shape>(p); }
 #define ENTRIES(type, kType)                     \
   ENTRY(gemm_##type##_f16_n32, F16, kType, Narrow)   \
   ENTRY(gemm_##type##_f16_n128, F16, kType, Wide)    \

@@ -18,6 +18,7 @@ template <int kNValue, int kMValue, int kDownValue, int kSplitValue>
 struct Shape {
   static constexpr int kN = kNValue, kM = kMValue, kDown = kDownValue, kSplit = kSplitValue;
   static constexpr int kThreads = 32 * kDown * kSplit;
+  static constexpr int kBlocks = kThreads == 256 ? 3 : 2;  // of an SM
   static constexpr int kTokens = 8 * kN, kRows = 16 * kM * kDown;
   static constexpr int kStages = 3, kStageBytes = kSplit * kTokens * 128;
   static constexpr int kChunk = kTokens < 64 ? kTokens : 64, kPitch = kRows + 4;
