@@ -8,7 +8,7 @@ use super::super::{Half, IoError, Payload, RecordKey};
 use super::Manager;
 use crate::kv::cache::{Announced, Cache, Fresh, Lease, Place, Wanted};
 use crate::kv::key::Keys;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// One in this many loads that should be slower than computing is made nevertheless, to measure again.
@@ -175,7 +175,7 @@ impl Manager {
         self.loads.get(&id).is_none_or(Load::is_over)
     }
 
-    /// Key of the last page that a load may bring, and how many full pages that makes: others who need them can wait for it.
+    /// Whether a load is bringing page `index` of a request, so that others who need it can wait.
     pub fn loads_page(&self, keys: &Keys, index: usize) -> bool {
         let same = |load: &Load| {
             let full = load.wanted.from + load.end.min(load.wanted.pages - load.wanted.from);
@@ -639,10 +639,5 @@ impl Manager {
         let first = (page * cache.groups() + fresh.group) * 2;
         let record = |item: usize| batch.items.get(&item)?.record.as_ref().map(|(record, _)| Arc::clone(record));
         Some([record(first)?, record(first + 1)?])
-    }
-
-    /// Pages of a request that loads or copies hold, for tests of leaks.
-    pub fn in_flight(&self) -> HashSet<u64> {
-        self.loads.keys().chain(self.copies_out.keys()).copied().collect()
     }
 }
