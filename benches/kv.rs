@@ -232,7 +232,7 @@ fn isolation(report: &mut Report) {
             times[same as usize].push(seconds);
         }
     }
-    let [other, same] = times.map(|times| moments(times));
+    let [other, same] = times.map(moments);
     println!(
         "a lookup with another tenant holding other tokens {:.2} us, the same {:.2} us",
         other.0 * 1e6,

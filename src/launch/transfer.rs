@@ -67,6 +67,9 @@ struct SumPlan {
     of: Vec<[Option<usize>; 2]>,
 }
 
+/// Group, pages, and for each page which of the wanted halves are its K and V.
+type OneLaunch = (usize, Vec<u32>, Vec<[Option<usize>; 2]>);
+
 impl CudaTransfers {
     /// Streams, scratch and `host_bytes` of pinned memory.
     pub fn new(cuda: Arc<Cuda>, kv: &[KvGroup], host_bytes: usize) -> Result<Self> {
@@ -88,7 +91,7 @@ impl CudaTransfers {
 
     /// Memory for the sums of these halves, by group and in launches of at most [`BATCH`] pages; `None` if there is none.
     fn plan_sums(&self, halves: &[HalfPage]) -> Option<Vec<SumPlan>> {
-        let mut launches: Vec<(usize, Vec<u32>, Vec<[Option<usize>; 2]>)> = Vec::new();
+        let mut launches: Vec<OneLaunch> = Vec::new();
         for (i, half) in halves.iter().enumerate() {
             let known = launches.iter_mut().filter(|(group, ..)| *group == half.group);
             let known = known.filter_map(|(_, pages, of)| {

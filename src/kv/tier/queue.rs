@@ -71,6 +71,9 @@ pub(super) enum Command {
     Remove(Vec<RecordKey>),
 }
 
+/// A want's number, and the record and where its payload begins.
+pub(super) type Answered = (usize, Option<(Arc<Vec<u8>>, usize)>);
+
 /// What came of it.
 pub(super) enum Reply {
     Put {
@@ -84,7 +87,7 @@ pub(super) enum Reply {
     Got {
         tier: usize,
         load: u64,
-        found: Vec<(usize, Option<(Arc<Vec<u8>>, usize)>)>,
+        found: Vec<Answered>,
     },
     Located {
         tier: usize,

@@ -3,7 +3,7 @@
 //! A load asks the shared stores what they have of the request, takes device pages for all that is to come, and fetches them in
 //! batches: while one is copied to the device the next is read. What arrived is published batch by batch, so that others of the
 //! tenant find it too; a page that no tier has whole ends the load there.
-use super::super::queue::{Command, Want};
+use super::super::queue::{Answered, Command, Want};
 use super::super::{Half, IoError, Payload, RecordKey};
 use super::Manager;
 use crate::kv::cache::{Announced, Cache, Fresh, Lease, Place, Wanted};
@@ -480,13 +480,7 @@ impl Manager {
     }
 
     /// A tier answered a read: what it does not have whole is asked of the next one.
-    pub(super) fn got(
-        &mut self,
-        cache: &mut Cache,
-        tier: usize,
-        id: u64,
-        found: Vec<(usize, Option<(Arc<Vec<u8>>, usize)>)>,
-    ) {
+    pub(super) fn got(&mut self, cache: &mut Cache, tier: usize, id: u64, found: Vec<Answered>) {
         let Some(mut load) = self.loads.remove(&id) else { return };
         let groups = cache.groups();
         let (mut again, mut answered) = (Vec::new(), 0);
