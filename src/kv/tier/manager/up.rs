@@ -15,6 +15,8 @@ use std::sync::Arc;
 const PROBE: u64 = 16;
 /// Pages that a shared store is asked for first; each further question is four times as long.
 const FIRST_QUESTION: usize = 16;
+/// How long a load waits for room that copies are about to make, in ms.
+const CROWDED: u64 = 250;
 
 /// How fast the device computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -66,6 +68,10 @@ enum Phase {
     /// A tier is asked for the partly filled page after the full ones; tokens of the pages it was asked for, in all groups.
     LocatingTail {
         asked: Vec<usize>,
+    },
+    /// Room is short, but some comes free when what is on its way down has arrived; since when it waits for that.
+    Crowded {
+        since: u64,
     },
     Fetching,
     Over,
@@ -340,7 +346,10 @@ impl Manager {
     /// Loads what is wanted if that is faster than computing it and there is room.
     fn decide(&mut self, cache: &mut Cache, id: u64) {
         let Some(mut load) = self.loads.remove(&id) else { return };
-        load.phase = Phase::Over;
+        let since = match std::mem::replace(&mut load.phase, Phase::Over) {
+            Phase::Crowded { since } => since,
+            _ => self.now,
+        };
         // The device may have changed while stores were asked.
         let located = |page: usize, group: usize| load.located.get(&(page, group)).copied();
         let mut wanted = cache.look_below(&load.keys, load.limit, self.now, &located);
@@ -353,6 +362,11 @@ impl Manager {
         let gained = tokens.saturating_sub(if full > 0 || load.wanted.tail > 0 { load.wanted.partial } else { tokens });
         let room = cache.room_for(&load.wanted);
         let fits = (0..cache.groups()).all(|g| cache.available(g) >= room[g] + load.spare[g]);
+        if gained > 0 && !fits && self.held(cache) > 0 && self.now - since < CROWDED {
+            load.phase = Phase::Crowded { since };
+            self.loads.insert(id, load);
+            return;
+        }
         if gained > 0 && !load.abandoned && fits && self.is_faster(&load, gained) {
             load.lease = cache.lease_for(&load.keys, &load.wanted);
         }
@@ -403,6 +417,9 @@ impl Manager {
     pub(super) fn carry_on(&mut self, cache: &mut Cache) {
         let ids: Vec<u64> = self.loads.keys().copied().collect();
         for id in ids {
+            if self.loads.get(&id).is_some_and(|load| matches!(load.phase, Phase::Crowded { .. })) {
+                self.decide(cache, id);
+            }
             let Some(mut load) = self.loads.remove(&id) else { continue };
             if matches!(load.phase, Phase::Fetching) {
                 self.advance(cache, id, &mut load);
