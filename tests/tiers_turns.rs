@@ -37,6 +37,7 @@ fn a_turn_costs_its_new_tokens_from_the_device_and_from_tiers() {
     let dir = tempfile::tempdir().unwrap();
     let disk = format!("disk={},1GiB", dir.path().display());
     costs_its_new_tokens(&[]);
+    costs_its_new_tokens(&["--evict", "--kv-tier", "host=1GiB"]);
     costs_its_new_tokens(&["--restart", "--kv-tier", &disk, "--kv-verify"]);
 }
 

@@ -76,7 +76,7 @@ pub struct TierArgs {
     /// Use only pages of tiers that were computed under this epoch; raise it to invalidate them all
     #[arg(long = "kv-epoch", value_name = "N", default_value_t = 0)]
     epoch: u64,
-    /// Check pages from tiers on the device before they are used, and compute a sample of them again
+    /// Check pages from tiers once more, on the device, before they are used
     #[arg(long = "kv-verify")]
     verify: bool,
 }

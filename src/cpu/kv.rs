@@ -134,7 +134,8 @@ mod tests {
                     let (right, top) = (f64::from(value(token, dim)), (1 + dim / 32) as f64);
                     let allowed = match kind {
                         KvType::Fp8 => right.abs() / 15.9 + top / 448.0 / 1000.0,
-                        _ => top / 127.0 * 0.51,
+                        // A scale is up to 1/64 larger than it must be, and the product is rounded to f16.
+                        _ => top / 127.0 * (1.0 + 1.0 / 64.0) / 2.0 + right.abs() / 2048.0,
                     };
                     assert!((x - right).abs() <= allowed, "{kind:?} token {token} dim {dim}: {x} for {right}");
                 }

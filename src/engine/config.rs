@@ -40,7 +40,7 @@ pub struct EngineConfig {
     /// Names the pages of this engine apart from those of engines with another epoch. One that is started again is given the
     /// epoch of the last [`super::Invalidated`], so that what was invalidated stays so on tiers that outlive it.
     pub kv_epoch: u64,
-    /// Check pages from tiers on the device before they are used, and compare a sample of them with computing them again.
+    /// Check pages from tiers once more, on the device, before they are used.
     pub verify: bool,
 }
 
