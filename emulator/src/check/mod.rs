@@ -3,7 +3,7 @@
 //! When a module is loaded with `race` or `init`, lowering puts a [`watch`](crate::exec) operation before every access to
 //! memory; without them the code is the same as ever, so that checks that are off cost nothing. A violation stops the
 //! kernel with a report, as any other fault does.
-//! - `race`: accesses to shared memory that no barrier orders ([`shared`]);
+//! - `race`: accesses to shared memory that no barrier orders (`shared`);
 //! - `init`: reads of global and shared memory that nobody wrote ([`written`]);
 //! - `leak`: device memory that is still allocated when the last context is destroyed.
 pub(crate) mod clocks;

@@ -1,7 +1,7 @@
 //! Moves pages between the device and the tiers below, without anybody waiting for it.
 //!
 //! One thread owns the cache and calls the manager, once a step at least: [`Manager::poll`] takes what came of earlier copies
-//! and calls, writes what was published since to the tiers ([`down`]) and carries on with loads ([`up`]). Device copies are
+//! and calls, writes what was published since to the tiers (`down`) and carries on with loads (`up`). Device copies are
 //! asynchronous ([`PageIo`]), stores are called by one thread a tier.
 //!
 //! Invariants:
