@@ -241,12 +241,15 @@ impl Cache {
     /// `keys` are those of the same sequence, tokens that were generated included.
     pub fn publish(&mut self, lease: &mut Lease, keys: &Keys, computed: usize, now: u64) {
         lease.fill(computed.min(keys.tokens().len()));
-        if lease.generation != self.generation {
+        if !self.may_publish(lease, keys) {
             return;
         }
         let (from, to) = (lease.nodes.len(), lease.filled / self.page_tokens);
         let mut grown = from;
         for index in from..to {
+            if !self.is_alone(lease, index) {
+                break;
+            }
             let Some((node, new)) = self.node_of(lease, keys, index, now) else { break };
             lease.nodes.push(node);
             if !new {
@@ -259,6 +262,22 @@ impl Cache {
                 curve.grow(keys, grown, lease.nodes.len(), now);
             }
         }
+    }
+
+    /// Whether further pages of a lease may hang on what it published: nothing was invalidated since it began, and its last node
+    /// is still there. One that left the window of every group before the next was published may have been forgotten.
+    fn may_publish(&self, lease: &Lease, keys: &Keys) -> bool {
+        let known = |&node: &NodeId| keys.key(lease.nodes.len() - 1).and_then(|key| self.tree.find(&key)) == Some(node);
+        lease.generation == self.generation && lease.nodes.last().is_none_or(known)
+    }
+
+    /// Whether no fork holds the lease's page `index` as well: a page in the tree has no holders but its pins.
+    fn is_alone(&self, lease: &Lease, index: usize) -> bool {
+        (0..self.groups()).all(|group| match lease.tables[group].get(index) {
+            Some(&NONE) => true,
+            Some(&page) => self.pools[group].count(PageId(page)) == 1,
+            None => false,
+        })
     }
 
     /// The node of a page whose predecessors are in `lease.nodes`, and whether it is new; `None` if the name is taken by
@@ -375,16 +394,12 @@ impl Cache {
     pub fn finish(&mut self, mut lease: Lease, keys: &Keys, computed: usize, now: u64) {
         self.publish(&mut lease, keys, computed, now);
         let index = lease.nodes.len();
-        let whole = lease.generation == self.generation
+        let whole = self.may_publish(&lease, keys)
             && lease.filled == keys.tokens().len()
             && index == keys.full().len()
             && lease.copies.is_empty();
-        let ours = |group: usize| match lease.tables[group].get(index) {
-            Some(&page) => self.pools[group].count(PageId(page)) == 1,
-            None => false,
-        };
         if whole
-            && (0..self.groups()).all(ours)
+            && self.is_alone(&lease, index)
             && let Some((node, new)) = self.node_of(&lease, keys, index, now)
         {
             lease.nodes.push(node);

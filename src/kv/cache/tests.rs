@@ -399,7 +399,7 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
     #[test]
     fn never_serves_another_page_and_never_leaks(
         kind in prop::sample::select(Kind::ALL.to_vec()),

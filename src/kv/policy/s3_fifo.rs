@@ -76,8 +76,10 @@ impl S3Fifo {
             let node = self.small.front()?;
             if self.node(node).1 >= PROMOTE {
                 self.put(node, Place::Main);
-                if self.main.len() > self.main_pages {
-                    return self.main_victim(view);
+                if self.main.len() > self.main_pages
+                    && let Some(victim) = self.main_victim(view)
+                {
+                    return Some(victim);
                 }
             } else {
                 // What hangs on it goes first.
@@ -127,7 +129,8 @@ impl Policy for S3Fifo {
         if self.small.len() >= self.small_pages || self.main.is_empty() {
             self.small_victim(view).or_else(|| self.main_victim(view))
         } else {
-            self.main_victim(view).or_else(|| self.small_victim(view))
+            // The small queue may have no victim and yet send one to main.
+            self.main_victim(view).or_else(|| self.small_victim(view)).or_else(|| self.main_victim(view))
         }
     }
 
