@@ -3,12 +3,14 @@
 //! Needs `redis-server` (or `valkey-server`) on PATH; `KVICK_KILLS=N` sets how often the server is killed (20).
 #[path = "common/pages.rs"]
 mod pages;
+#[allow(dead_code, reason = "each test program uses a part")]
+#[path = "common/servers.rs"]
+mod servers;
 
 use kvick::kv::tier::redis::{RedisStore, Timeouts};
 use kvick::kv::tier::{RealClock, Store, StoreError, Tiers};
 use pages::{fingerprint, hits, keep, page};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use servers::{Redis, free_port};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,61 +18,6 @@ const QUICK: Timeouts = Timeouts { connect: Duration::from_millis(300), answer: 
 
 /// For servers that are well: a busy machine must not look like a dead one.
 const PATIENT: Timeouts = Timeouts { connect: Duration::from_secs(10), answer: Duration::from_secs(20) };
-
-struct Server {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-impl Server {
-    fn start(port: u16, extra: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let spawn = |program: &str| {
-            let mut command = Command::new(program);
-            command.args([
-                "--bind",
-                "127.0.0.1",
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--port",
-                &port.to_string(),
-                "--dir",
-            ]);
-            command.arg(dir.path()).args(extra).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
-        };
-        let child = spawn("redis-server").or_else(|_| spawn("valkey-server"));
-        let child = child.expect("redis-server is needed for this test (Debian: apt-get install redis-server)");
-        let server = Server { child, port, _dir: dir };
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < Duration::from_secs(20), "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        server
-    }
-
-    fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn engine(url: &str, model: &str, timeouts: Timeouts) -> Tiers {
     let mut tiers = Tiers::new(fingerprint(model), None, Arc::new(RealClock::default()));
@@ -81,7 +28,7 @@ fn engine(url: &str, model: &str, timeouts: Timeouts) -> Tiers {
 
 #[test]
 fn engines_share_pages_and_models_do_not() {
-    let server = Server::start(free_port(), &[]);
+    let server = Redis::start(free_port(), &[]);
     let (a, b, other) =
         (engine(&server.url(), "m", PATIENT), engine(&server.url(), "m", PATIENT), engine(&server.url(), "n", PATIENT));
     assert_eq!(keep(&a, fingerprint("m"), 0..150), 150);
@@ -96,7 +43,7 @@ fn engines_share_pages_and_models_do_not() {
 
 #[test]
 fn a_wrong_password_is_told_without_it() {
-    let server = Server::start(free_port(), &["--requirepass", "right-secret"]);
+    let server = Redis::start(free_port(), &["--requirepass", "right-secret"]);
     let cases = [
         (format!("redis://:wrong-secret@127.0.0.1:{}/", server.port), "password"),
         (server.url(), "password"),
@@ -114,7 +61,7 @@ fn a_wrong_password_is_told_without_it() {
 
 #[test]
 fn a_full_server_is_full_and_not_broken() {
-    let server = Server::start(free_port(), &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
+    let server = Redis::start(free_port(), &["--maxmemory", "3mb", "--maxmemory-policy", "noeviction"]);
     let store = RedisStore::open(&server.url(), &fingerprint("m"), PATIENT).unwrap();
     let record = vec![7u8; 100_000];
     let names: Vec<_> = (0..60)
@@ -138,7 +85,7 @@ fn a_full_server_is_full_and_not_broken() {
 fn a_server_that_dies_costs_time_and_never_a_wrong_page() {
     let kills: u32 = std::env::var("KVICK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(20);
     let port = free_port();
-    let mut server = Some(Server::start(port, &[]));
+    let mut server = Some(Redis::start(port, &[]));
     let tiers = engine(&server.as_ref().unwrap().url(), "m", PATIENT);
     let mut served = 0;
     for kill in 0..kills {
@@ -150,7 +97,7 @@ fn a_server_that_dies_costs_time_and_never_a_wrong_page() {
         }
         let asked_while_dead = tiers.counters()[0].left_alone;
         assert!(asked_while_dead > 0, "the breaker never opened");
-        server = Some(Server::start(port, &[]));
+        server = Some(Redis::start(port, &[]));
         // The breaker lets a call through after its pause; the server is empty, so pages are computed and kept again.
         let start = Instant::now();
         while keep(&tiers, fingerprint("m"), 0..8) < 8 {
@@ -164,7 +111,7 @@ fn a_server_that_dies_costs_time_and_never_a_wrong_page() {
 
 #[test]
 fn a_server_that_hangs_is_left_alone() {
-    let server = Server::start(free_port(), &[]);
+    let server = Redis::start(free_port(), &[]);
     let tiers = engine(&server.url(), "m", QUICK);
     let start = Instant::now();
     while keep(&tiers, fingerprint("m"), 0..4) < 4 {
