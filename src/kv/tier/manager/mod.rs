@@ -16,7 +16,7 @@ use super::{Done, PageIo, RecordKey, record};
 use crate::kv::cache::{Cache, Fresh};
 use crate::kv::key::Key;
 use crate::kv::policy;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -124,7 +124,7 @@ pub struct Manager {
     copies_out: HashMap<u64, CopyOut>,
     copying: usize,
     backlog: VecDeque<Fresh>,
-    loads: HashMap<u64, Load>,
+    loads: BTreeMap<u64, Load>,
     /// Which load a copy belongs to.
     copies_in: HashMap<u64, u64>,
     done: Vec<Done>,
@@ -167,7 +167,7 @@ impl Manager {
             copies_out: HashMap::new(),
             copying: 0,
             backlog: VecDeque::new(),
-            loads: HashMap::new(),
+            loads: BTreeMap::new(),
             copies_in: HashMap::new(),
             done: Vec::new(),
             now: 0,
