@@ -14,6 +14,11 @@ use super::key::Key;
 use super::pool::PageId;
 use hashbrown::HashTable;
 
+mod ghosts;
+mod view;
+
+pub use view::View;
+
 /// A node of the tree. Ids are reused after a node is forgotten.
 pub type NodeId = u32;
 pub(crate) const NONE: u32 = u32::MAX;
@@ -179,21 +184,6 @@ impl Tree {
         }
     }
 
-    /// The ghost to forget next, if there are more than the limit. One that still has children is renewed instead: its
-    /// turn comes after theirs.
-    pub(crate) fn surplus_ghost(&mut self) -> Option<NodeId> {
-        if self.ghosts <= self.ghost_limit {
-            return None;
-        }
-        for _ in 0..self.ghosts {
-            match self.nodes[self.oldest_ghost as usize].first_child {
-                NONE => return Some(self.oldest_ghost),
-                _ => self.renew_ghost(self.oldest_ghost),
-            }
-        }
-        None
-    }
-
     /// Gives a node its page in a group in which it had none.
     pub(crate) fn settle(&mut self, group: usize, node: NodeId, page: PageId) {
         let places = &mut self.groups[group];
@@ -301,42 +291,6 @@ impl Tree {
         self.extra[node as usize].expires
     }
 
-    fn push_ghost(&mut self, node: NodeId) {
-        self.extra[node as usize] =
-            Extra { previous: self.newest_ghost, next: NONE, ghost: true, ..self.extra[node as usize] };
-        match self.newest_ghost {
-            NONE => self.oldest_ghost = node,
-            newest => self.extra[newest as usize].next = node,
-        }
-        self.newest_ghost = node;
-        self.ghosts += 1;
-    }
-
-    fn unlink_ghost(&mut self, node: NodeId) {
-        let Extra { previous, next, ghost, .. } = self.extra[node as usize];
-        if !ghost {
-            return;
-        }
-        match previous {
-            NONE => self.oldest_ghost = next,
-            p => self.extra[p as usize].next = next,
-        }
-        match next {
-            NONE => self.newest_ghost = previous,
-            n => self.extra[n as usize].previous = previous,
-        }
-        self.extra[node as usize].ghost = false;
-        self.ghosts -= 1;
-    }
-
-    /// Moves a ghost to the newest end: it was just asked for.
-    pub(crate) fn renew_ghost(&mut self, node: NodeId) {
-        if self.extra[node as usize].ghost {
-            self.unlink_ghost(node);
-            self.push_ghost(node);
-        }
-    }
-
     /// The page of a node in a group.
     pub fn page(&self, group: usize, node: NodeId) -> Option<PageId> {
         let page = self.groups[group].places[node as usize].page;
@@ -417,67 +371,5 @@ impl Tree {
     /// What a policy of this group sees.
     pub fn view(&self, group: usize) -> View<'_> {
         View { tree: self, group }
-    }
-}
-
-/// The tree as the policy of one group sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    tree: &'a Tree,
-    group: usize,
-}
-
-impl View<'_> {
-    /// Whether the node has a page.
-    pub fn resident(&self, node: NodeId) -> bool {
-        self.place(node).page != NONE
-    }
-
-    /// Whether the node's page may be taken.
-    pub fn evictable(&self, node: NodeId) -> bool {
-        let place = self.place(node);
-        place.page != NONE && place.pins == 0 && (place.children == 0 || self.tree.window(self.group).is_some())
-    }
-
-    /// Whether the page is only partly filled.
-    pub fn partial(&self, node: NodeId) -> bool {
-        (self.tree.nodes[node as usize].tokens as usize) < self.tree.page_tokens
-    }
-
-    /// The node above; `None` if that is the root.
-    pub fn parent(&self, node: NodeId) -> Option<NodeId> {
-        self.tree.parent(node).filter(|&parent| self.tree.depth(parent) > 0)
-    }
-
-    /// A node below that has a page, the newest.
-    pub fn child(&self, node: NodeId) -> Option<NodeId> {
-        match self.place(node).children {
-            0 => None,
-            _ => self.tree.children(node).find(|&child| self.resident(child)),
-        }
-    }
-
-    /// Pages from the root, the node included.
-    pub fn depth(&self, node: NodeId) -> u32 {
-        self.tree.depth(node)
-    }
-
-    /// A hash of the node's name that outlives the node.
-    pub fn short_key(&self, node: NodeId) -> u64 {
-        self.tree.key(node).short()
-    }
-
-    /// Pages resident in the group.
-    pub fn len(&self) -> usize {
-        self.tree.resident(self.group)
-    }
-
-    /// Whether the group holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn place(&self, node: NodeId) -> Place {
-        self.tree.groups[self.group].places[node as usize]
     }
 }
