@@ -124,7 +124,7 @@ fn call() -> impl Strategy<Value = Call> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
     fn never_serves_another_page_and_never_leaks(
         groups in prop::sample::select(vec![vec![full(16)], vec![full(16), windowed(12)], vec![windowed(12)]]),
