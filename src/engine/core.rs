@@ -7,6 +7,7 @@ use super::sequence::{Sequence, Submission};
 use super::session::{Message, Reply, Stats};
 use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
+use crate::kv::pace::context;
 use crate::text::Tokenizer;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,9 +22,8 @@ pub(super) struct Core<R> {
     pub stalled: bool,
 }
 
-/// Tokens of prompts from which a step's time tells how fast they are computed, and the weight of the newest step.
+/// Tokens of a prompt from which a step's time tells how fast prompts are computed.
 const TELLING: usize = 16;
-const NEWEST: f64 = 0.2;
 
 impl<R: Runner> Core<R> {
     /// Takes a new request.
@@ -75,11 +75,11 @@ impl<R: Runner> Core<R> {
 
     /// Learns from a step how fast prompts are computed.
     fn measure(&mut self, chunks: &[Chunk], time: Duration) {
-        let tokens: usize = chunks.iter().map(|c| c.tokens).sum();
         if chunks.iter().any(|c| c.tokens >= TELLING) {
-            let new = time.as_secs_f64() / tokens as f64;
-            let pace = &mut self.scheduler.pace.seconds_per_token;
-            *pace = Some(pace.map_or(new, |old| old + NEWEST * (new - old)));
+            let tokens = chunks.iter().map(|c| c.tokens).sum();
+            let before = |c: &Chunk| context(self.scheduler.running[c.seq].computed(), c.tokens);
+            let context = chunks.iter().map(before).sum();
+            self.scheduler.pace.measure(tokens, context, time.as_secs_f64());
         }
     }
 

@@ -6,8 +6,8 @@
 //!   under way has ended.
 use super::pages::Pages;
 use super::sequence::Sequence;
+use crate::kv::Pace;
 use crate::kv::cache::Announced;
-use crate::kv::tier::manager::Pace;
 use crate::kv::tier::{Manager, TierReport};
 use std::time::Duration;
 

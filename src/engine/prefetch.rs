@@ -7,7 +7,7 @@
 use super::pages::Pages;
 use super::scheduler::Scheduler;
 use crate::kv::Keys;
-use crate::kv::tier::manager::Pace;
+use crate::kv::Pace;
 use std::sync::mpsc::Sender;
 
 /// What a prefetch did.

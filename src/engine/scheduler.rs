@@ -5,7 +5,7 @@
 //! the cache.
 use super::pages::Pages;
 use super::sequence::Sequence;
-use crate::kv::tier::manager::Pace;
+use crate::kv::Pace;
 use std::collections::VecDeque;
 
 /// Waiting sequences whose cached pages are kept for them as long as there are others to evict.

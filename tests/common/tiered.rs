@@ -1,9 +1,9 @@
 //! The cache and its tiers over pages that hold, for each token, a digest of the whole prefix: reading any other page than the
 //! right one shows. Device copies are made as late as they may be; stores are called when the manager is polled.
 #![allow(dead_code)]
+use kvick::kv::Pace;
 use kvick::kv::cache::{Cache, GroupConfig, Lease, PageCopy};
 use kvick::kv::policy::Kind;
-use kvick::kv::tier::manager::Pace;
 use kvick::kv::tier::{
     Clock, Manager, ManagerConfig, MemoryIo, MemoryPages, Store, TierReport, Tiers, Usage, VirtualClock,
 };

@@ -28,7 +28,7 @@ mod up;
 use down::CopyOut;
 use unclaimed::Unclaimed;
 use up::Load;
-pub use up::{Loaded, Pace};
+pub use up::Loaded;
 
 /// A half page's element type, a code of the engine's, and its bytes; for K and V.
 pub type PageShape = [(u8, usize); 2];

@@ -5,19 +5,13 @@
 use super::Manager;
 use crate::kv::cache::{Announced, Cache, Lease, Wanted};
 use crate::kv::key::Keys;
+use crate::kv::pace::Pace;
 use std::collections::{HashMap, VecDeque};
 
 mod fetch;
 mod locate;
 
 use fetch::Batch;
-
-/// How fast the device computes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Pace {
-    /// Seconds that a token of a prompt takes; `None` before the first is measured.
-    pub seconds_per_token: Option<f64>,
-}
 
 /// What a load brought.
 #[derive(Clone, Copy, Debug)]

@@ -172,7 +172,8 @@ impl Manager {
 
     /// Whether reading should take less time than computing, by what was measured of both.
     fn is_faster(&mut self, load: &Load, tokens: usize) -> bool {
-        let Some(pace) = load.pace.seconds_per_token else { return true };
+        let before = load.wanted.from * load.keys.page_tokens();
+        let Some(computing) = load.pace.compute(before, tokens) else { return true };
         let mut bytes = vec![0u64; self.below.len()];
         for places in &load.wanted.places {
             for (group, place) in places.iter().enumerate() {
@@ -186,7 +187,7 @@ impl Manager {
             _ => self.tiers.estimate(tier, bytes),
         };
         let seconds: f64 = bytes.iter().enumerate().filter_map(time).map(|time| time.as_secs_f64()).sum();
-        if seconds <= pace * tokens as f64 {
+        if seconds <= computing {
             return true;
         }
         let most = (0..bytes.len()).max_by_key(|&tier| bytes[tier]).unwrap_or(0);
