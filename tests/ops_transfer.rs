@@ -5,7 +5,8 @@ mod common;
 use common::device::{Device, all};
 use common::rng::Rng;
 use kvick::backend::{
-    Admission, Buffer, Float, HalfPage, HostBytes, KvGroup, KvHalf, KvLayout, KvType, KvTypes, Transferred, Transfers,
+    Admission, Buffer, CopiedHalf, Float, HalfPage, HostBytes, KvGroup, KvHalf, KvLayout, KvType, KvTypes, Loss,
+    Packing, Packings, Transferred, Transfers,
 };
 use kvick::checksum;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,7 +58,7 @@ impl<'a> Trial<'a> {
         };
         let groups: Vec<_> = layouts.iter().zip(&bytes).map(group).collect();
         let room = 6 * layouts.iter().map(KvLayout::page_bytes).sum::<usize>();
-        let transfers = Arc::clone(&device.backend).transfers(&groups, room).unwrap();
+        let transfers = Arc::clone(&device.backend).transfers(&groups, room, false).unwrap();
         let load = [device.upload(&vec![1u8; LOAD]), device.poisoned(LOAD)];
         let what = format!("{} seed {seed}", device.name);
         let (open, held) = (BTreeMap::new(), Vec::new());
@@ -107,7 +108,7 @@ impl<'a> Trial<'a> {
         let bytes = |group, page, half| self.bytes[group][self.half(HalfPage { group, page, half })].to_vec();
         let expected = pages.iter().map(|&(g, p)| KvHalf::BOTH.map(|half| bytes(g, p, half))).collect();
         self.tickets += 1;
-        match self.transfers.copy_out(self.tickets, &pages).unwrap() {
+        match self.transfers.copy_out(self.tickets, &pages, Packings::EXACT).unwrap() {
             Admission::Queued => drop(self.open.insert(self.tickets, (Expected::Out(expected), pages))),
             Admission::Busy => self.busy += 1,
         }
@@ -126,7 +127,7 @@ impl<'a> Trial<'a> {
             }));
         }
         self.rng.shuffle(&mut halves);
-        let given: Vec<_> = halves.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
+        let given: Vec<_> = halves.iter().map(|(at, bytes)| (*at, Packing::Exact, &bytes[..])).collect();
         self.tickets += 1;
         let sums = self.rng.below(2) == 0;
         match self.transfers.copy_in(self.tickets, &given, sums).unwrap() {
@@ -155,7 +156,9 @@ impl<'a> Trial<'a> {
                 (Transferred::Out { pages, .. }, Expected::Out(expected)) => {
                     assert_eq!(pages.len(), asked.len());
                     for ((halves, right), at) in pages.into_iter().zip(expected).zip(asked) {
-                        for ((bytes, sum), right) in halves.into_iter().zip(right) {
+                        for (half, right) in halves.into_iter().zip(right) {
+                            let CopiedHalf { bytes, sum, loss } = half;
+                            assert_eq!(loss, Loss::default(), "{}", self.what);
                             assert!(bytes[..] == right[..], "{}: {at:?} of ticket {ticket}: wrong bytes", self.what);
                             assert_eq!(sum, checksum::sum(&bytes), "{}: {at:?} of ticket {ticket}", self.what);
                             self.held.push(bytes);
@@ -189,7 +192,12 @@ impl<'a> Trial<'a> {
             assert!(found == *bytes, "{}: the pages hold something else at the end", self.what);
         }
         let all: Vec<_> = (0..2).flat_map(|g| [(g, 0), (g, 1)]).collect();
-        assert_eq!(self.transfers.copy_out(0, &all).unwrap(), Admission::Queued, "{}: room was lost", self.what);
+        assert_eq!(
+            self.transfers.copy_out(0, &all, Packings::EXACT).unwrap(),
+            Admission::Queued,
+            "{}: room was lost",
+            self.what
+        );
         self.busy
     }
 }
@@ -209,10 +217,15 @@ fn what_is_not_there_is_refused_whole() {
         let half = HalfPage { group: 0, page: 0, half: KvHalf::V };
         let bytes = vec![0; trial.half(half).len()];
         let missing = HalfPage { page: PAGES as u32, ..half };
-        assert!(trial.transfers.copy_out(1, &[(0, 0), (0, PAGES as u32)]).is_err());
-        assert!(trial.transfers.copy_out(1, &[(2, 0)]).is_err());
-        assert!(trial.transfers.copy_in(1, &[(half, &bytes), (missing, &bytes)], false).is_err());
-        assert!(trial.transfers.copy_in(1, &[(half, &bytes[1..])], false).is_err());
+        assert!(trial.transfers.copy_out(1, &[(0, 0), (0, PAGES as u32)], Packings::EXACT).is_err());
+        assert!(trial.transfers.copy_out(1, &[(2, 0)], Packings::EXACT).is_err());
+        assert!(
+            trial
+                .transfers
+                .copy_in(1, &[(half, Packing::Exact, &bytes), (missing, Packing::Exact, &bytes)], false)
+                .is_err()
+        );
+        assert!(trial.transfers.copy_in(1, &[(half, Packing::Exact, &bytes[1..])], false).is_err());
         let mut done = Vec::new();
         trial.transfers.poll(&mut done);
         assert!(done.is_empty(), "{}: {done:?}", device.name);

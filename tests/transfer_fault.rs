@@ -1,6 +1,6 @@
 //! A device that fails while pages are copied says so on their tickets. In a process of its own: after a fault the device of
 //! a process does nothing more.
-use kvick::backend::{Admission, Backend, Float, KvGroup, KvLayout, Transferred};
+use kvick::backend::{Admission, Backend, Float, KvGroup, KvLayout, Packings, Transferred};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ fn a_fault_is_told_on_the_ticket() {
     let layout = KvLayout { layers: 1, kv_heads: 1, head_dim: 64, page_tokens: 8, types: Float::F16.into() };
     let data = backend.alloc("pages", 4 * layout.page_bytes()).unwrap();
     let groups = [KvGroup { layout, pages: 4, data }];
-    let mut transfers = backend.transfers(&groups, 1 << 16).unwrap();
+    let mut transfers = backend.transfers(&groups, 1 << 16, false).unwrap();
     let mut tickets = Vec::new();
     for ticket in [7, 8] {
-        assert_eq!(transfers.copy_out(ticket, &[(0, ticket as u32 - 7)]).unwrap(), Admission::Queued);
+        assert_eq!(transfers.copy_out(ticket, &[(0, ticket as u32 - 7)], Packings::EXACT).unwrap(), Admission::Queued);
         let (mut done, start) = (Vec::new(), Instant::now());
         while done.is_empty() {
             assert!(start.elapsed() < Duration::from_secs(60), "the failed transfer is never reported");

@@ -14,6 +14,7 @@
 mod batch;
 mod kv;
 mod ops;
+mod packing;
 mod transfer;
 mod types;
 
@@ -23,7 +24,8 @@ pub use ops::{
     Activation, Attention, Embed, LinearResidual, NormGateUp, NormLmHead, PageChecksums, PostNorm, QkNorm, Qkv, Rope,
     Sample,
 };
-pub use transfer::{Admission, HalfPage, HostBytes, Transferred, Transfers};
+pub use packing::{Loss, Packing, Packings};
+pub use transfer::{Admission, CopiedHalf, HalfPage, HostBytes, Transferred, Transfers};
 pub use types::{Buffer, DType, DeviceMemory, Float, Fuse, HostWeight, MemoryInfo, Weight};
 
 use crate::error::Result;
@@ -95,7 +97,11 @@ pub trait Backend: Send + Sync {
     /// Checksums of half pages, before they leave the device.
     fn page_checksums(&self, op: &PageChecksums<'_>) -> Result<()>;
 
+    /// Device memory that [`Backend::transfers`] of groups of these layouts will take, in bytes; `packed`: as there.
+    fn transfer_bytes(&self, kv: &[KvLayout], packed: bool) -> u64;
+
     /// Copies of half pages of these groups beside the operations, through at most `host_bytes` of host memory, which the
-    /// device reaches fast where that makes a difference.
-    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize) -> Result<Box<dyn Transfers>>;
+    /// device reaches fast where that makes a difference. `packed`: with the scratch that packing takes; without it only
+    /// [`Packing::Exact`] is possible.
+    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize, packed: bool) -> Result<Box<dyn Transfers>>;
 }

@@ -16,6 +16,7 @@ mod norm;
 mod norm_gate_up;
 mod norm_lm_head;
 mod page_checksum;
+mod page_pack;
 mod product;
 mod qkv;
 mod sample;
@@ -23,8 +24,8 @@ mod transfer;
 mod weight;
 
 use crate::backend::{
-    Attention, Backend, BatchLimits, Buffer, Embed, Float, Fuse, HostWeight, KvGroup, LinearResidual, MemoryInfo,
-    NormGateUp, NormLmHead, PageChecksums, Qkv, Sample, Transfers, Weight,
+    Attention, Backend, BatchLimits, Buffer, Embed, Float, Fuse, HostWeight, KvGroup, KvLayout, LinearResidual,
+    MemoryInfo, NormGateUp, NormLmHead, PageChecksums, Qkv, Sample, Transfers, Weight,
 };
 use crate::error::{Error, Result};
 use memory::CpuMemory;
@@ -164,7 +165,12 @@ impl Backend for Cpu {
         page_checksum::run(op)
     }
 
-    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize) -> Result<Box<dyn Transfers>> {
-        Ok(Box::new(transfer::CpuTransfers::new(kv, host_bytes)))
+    /// Copies pack on the host as they go.
+    fn transfer_bytes(&self, _kv: &[KvLayout], _packed: bool) -> u64 {
+        0
+    }
+
+    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize, packed: bool) -> Result<Box<dyn Transfers>> {
+        Ok(Box::new(transfer::CpuTransfers::new(self.float, kv, host_bytes, packed)))
     }
 }

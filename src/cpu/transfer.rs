@@ -1,6 +1,8 @@
 //! Copies of half pages, made at once and reported by the next poll.
-use super::memory;
-use crate::backend::{Admission, HalfPage, HostBytes, KvGroup, KvHalf, Transferred, Transfers};
+use super::{memory, page_pack};
+use crate::backend::{
+    Admission, CopiedHalf, Float, HalfPage, HostBytes, KvGroup, KvHalf, Loss, Packing, Packings, Transferred, Transfers,
+};
 use crate::checksum;
 use crate::error::{Error, Result};
 use std::ops::Deref;
@@ -9,7 +11,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Copies of one set of groups.
 pub struct CpuTransfers {
+    float: Float,
     kv: Vec<KvGroup>,
+    packed: bool,
     room: Arc<AtomicUsize>,
     ended: Vec<Transferred>,
 }
@@ -35,9 +39,9 @@ impl Drop for Counted {
 }
 
 impl CpuTransfers {
-    /// Copies through at most `host_bytes`.
-    pub fn new(kv: &[KvGroup], host_bytes: usize) -> Self {
-        CpuTransfers { kv: kv.to_vec(), room: Arc::new(host_bytes.into()), ended: Vec::new() }
+    /// Copies through at most `host_bytes`; `packed`: they may be packed.
+    pub fn new(float: Float, kv: &[KvGroup], host_bytes: usize, packed: bool) -> Self {
+        CpuTransfers { float, kv: kv.to_vec(), packed, room: Arc::new(host_bytes.into()), ended: Vec::new() }
     }
 
     /// The group of a half, and the bytes that it is there.
@@ -48,49 +52,72 @@ impl CpuTransfers {
         Ok((kv, start..start + kv.layout.half_bytes(half.half)))
     }
 
+    /// Bytes of a half so packed.
+    fn packed_bytes(&self, half: HalfPage, packing: Packing) -> Result<usize> {
+        let (kv, _) = self.place(half)?;
+        packing.check_opened(self.packed)?;
+        packing.check(&kv.layout, half.half)?;
+        Ok(kv.layout.packed_half_bytes(half.half, packing))
+    }
+
     /// Takes of the room, if it is there.
     fn take(&self, bytes: usize) -> bool {
         self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(bytes)).is_ok()
     }
 
-    fn read(&self, half: HalfPage) -> Result<(HostBytes, u64)> {
+    fn read(&self, half: HalfPage, packing: Packing) -> Result<CopiedHalf> {
         let (kv, range) = self.place(half)?;
-        let bytes = memory::read(&kv.data)?.bytes()[range].to_vec();
+        let data = memory::read(&kv.data)?;
+        let page = &data.bytes()[range];
+        let (bytes, loss) = match packing {
+            Packing::Exact => (page.to_vec(), Loss::default()),
+            _ => page_pack::pack(self.float, &kv.layout, half.half, packing, page),
+        };
         let sum = checksum::sum(&bytes);
-        Ok((HostBytes::new(Counted { bytes, room: Arc::clone(&self.room) }), sum))
+        Ok(CopiedHalf { bytes: HostBytes::new(Counted { bytes, room: Arc::clone(&self.room) }), sum, loss })
+    }
+
+    fn write(&self, half: HalfPage, packing: Packing, bytes: &[u8]) -> Result<()> {
+        let (kv, range) = self.place(half)?;
+        let mut data = memory::write(&kv.data)?;
+        let page = &mut data.bytes()[range];
+        match packing {
+            Packing::Exact => page.copy_from_slice(bytes),
+            _ => page_pack::unpack(self.float, &kv.layout, half.half, packing, bytes, page),
+        }
+        Ok(())
     }
 }
 
 impl Transfers for CpuTransfers {
-    fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)]) -> Result<Admission> {
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)], packing: Packings) -> Result<Admission> {
         let both = |&(group, page): &(usize, u32)| KvHalf::BOTH.map(|half| HalfPage { group, page, half });
         let halves: Vec<_> = pages.iter().map(both).collect();
-        let sizes = halves.iter().flatten().map(|&half| self.place(half).map(|(_, range)| range.len()));
+        let sizes = halves.iter().flatten().map(|&half| self.packed_bytes(half, packing.of(half.half)));
         if !self.take(sizes.sum::<Result<usize>>()?) {
             return Ok(Admission::Busy);
         }
-        let read = |[k, v]: [HalfPage; 2]| Ok([self.read(k)?, self.read(v)?]);
+        let read = |[k, v]: [HalfPage; 2]| Ok([self.read(k, packing.k)?, self.read(v, packing.v)?]);
         let pages = halves.into_iter().map(read).collect::<Result<_>>()?;
         self.ended.push(Transferred::Out { ticket, pages });
         Ok(Admission::Queued)
     }
 
-    fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, &[u8])], sums: bool) -> Result<Admission> {
-        for &(half, bytes) in halves {
-            let (_, range) = self.place(half)?;
-            if range.len() != bytes.len() {
-                let message = format!("{} bytes for a half page of {}", bytes.len(), range.len());
+    fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, Packing, &[u8])], sums: bool) -> Result<Admission> {
+        for &(half, packing, bytes) in halves {
+            let expected = self.packed_bytes(half, packing)?;
+            if expected != bytes.len() {
+                let message = format!("{} bytes for a half page of {expected} ({packing})", bytes.len());
                 return Err(Error::Shape { op: "transfer", message });
             }
         }
-        if halves.iter().map(|(_, bytes)| bytes.len()).sum::<usize>() > self.room.load(Ordering::Relaxed) {
+        if halves.iter().map(|(.., bytes)| bytes.len()).sum::<usize>() > self.room.load(Ordering::Relaxed) {
             return Ok(Admission::Busy);
         }
-        for &(half, bytes) in halves {
-            let (kv, range) = self.place(half)?;
-            memory::write(&kv.data)?.bytes()[range].copy_from_slice(bytes);
+        for &(half, packing, bytes) in halves {
+            self.write(half, packing, bytes)?;
         }
-        let sums = if sums { halves.iter().map(|(_, bytes)| checksum::sum(bytes)).collect() } else { Vec::new() };
+        let sums = if sums { halves.iter().map(|(.., bytes)| checksum::sum(bytes)).collect() } else { Vec::new() };
         self.ended.push(Transferred::In { ticket, sums });
         Ok(Admission::Queued)
     }

@@ -2,7 +2,7 @@
 //!
 //! Checked on the way: with `verify` the device sums what arrived, and a half whose sum is not that of the bytes that were
 //! sent fails its transfer, so that nothing of it is used.
-use crate::backend::{Admission, HalfPage, KvHalf, Transferred, Transfers};
+use crate::backend::{Admission, HalfPage, KvHalf, Packing, Packings, Transferred, Transfers};
 use crate::error::Error;
 use crate::kv::PageId;
 use crate::kv::integrity;
@@ -28,7 +28,7 @@ impl EngineIo {
     fn done(&mut self, ended: Transferred) -> Done {
         match ended {
             Transferred::Out { ticket, pages } => {
-                let pages = pages.into_iter().map(|halves| halves.map(|(bytes, sum)| (Payload::new(bytes), sum)));
+                let pages = pages.into_iter().map(|halves| halves.map(|half| (Payload::new(half.bytes), half.sum)));
                 Done::Out { ticket, pages: pages.collect() }
             }
             Transferred::In { ticket, sums } => {
@@ -71,7 +71,7 @@ pub(super) fn device_half(half: Half) -> KvHalf {
 impl PageIo for EngineIo {
     fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)]) -> Result<(), IoError> {
         let pages: Vec<_> = pages.iter().map(|&(group, page)| (group, page.0)).collect();
-        admitted(self.transfers.copy_out(ticket, &pages))
+        admitted(self.transfers.copy_out(ticket, &pages, Packings::EXACT))
     }
 
     fn copy_in(&mut self, ticket: u64, halves: Vec<(usize, PageId, Half, Payload)>) -> Result<(), IoError> {
@@ -80,10 +80,10 @@ impl PageIo for EngineIo {
             page: page.0,
             half: device_half(*half),
         };
-        let placed: Vec<_> = halves.iter().map(|h| (half(h), &*h.3)).collect();
+        let placed: Vec<_> = halves.iter().map(|h| (half(h), Packing::Exact, &*h.3)).collect();
         admitted(self.transfers.copy_in(ticket, &placed, self.verify))?;
         if self.verify {
-            self.sent.insert(ticket, placed.iter().map(|(_, bytes)| integrity::sum(bytes)).collect());
+            self.sent.insert(ticket, placed.iter().map(|(.., bytes)| integrity::sum(bytes)).collect());
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ mod tests {
         let backend = open::backend("cpu", Float::F16).unwrap().backend;
         let data = backend.alloc("pages", 4 * layout().page_bytes()).unwrap();
         let groups = [KvGroup { layout: layout(), pages: 4, data }];
-        let transfers = backend.transfers(&groups, room * layout().page_bytes()).unwrap();
+        let transfers = backend.transfers(&groups, room * layout().page_bytes(), false).unwrap();
         EngineIo::new(if spoil { Box::new(Spoiled(transfers)) } else { transfers }, true)
     }
 
@@ -119,13 +119,13 @@ mod tests {
     struct Spoiled(Box<dyn Transfers>);
 
     impl Transfers for Spoiled {
-        fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)]) -> Result<Admission> {
-            self.0.copy_out(ticket, pages)
+        fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)], packing: Packings) -> Result<Admission> {
+            self.0.copy_out(ticket, pages, packing)
         }
-        fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, &[u8])], sums: bool) -> Result<Admission> {
-            let mut bytes: Vec<_> = halves.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect();
-            bytes[0].1[17] ^= 4;
-            let spoiled: Vec<_> = bytes.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
+        fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, Packing, &[u8])], sums: bool) -> Result<Admission> {
+            let mut bytes: Vec<_> = halves.iter().map(|&(at, p, bytes)| (at, p, bytes.to_vec())).collect();
+            bytes[0].2[17] ^= 4;
+            let spoiled: Vec<_> = bytes.iter().map(|(at, p, bytes)| (*at, *p, &bytes[..])).collect();
             self.0.copy_in(ticket, &spoiled, sums)
         }
         fn poll(&mut self, done: &mut Vec<Transferred>) {

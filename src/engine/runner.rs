@@ -102,7 +102,7 @@ impl ModelRunner {
     fn below(&self, fingerprint: Fingerprint, config: &EngineConfig) -> Result<Below> {
         let layouts: Vec<KvLayout> = self.kv.iter().map(|kv| kv.layout).collect();
         let tiers = stores::open(config, fingerprint, &layouts)?;
-        let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv))?;
+        let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv), false)?;
         let halves = layouts.iter().map(|l| KvHalf::BOTH.map(|half| (element(l.types, half), l.half_bytes(half))));
         Ok(Below { tiers, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
     }

@@ -108,7 +108,11 @@ impl Backend for Cuda {
         page_checksum::run(self, op)
     }
 
-    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize) -> Result<Box<dyn Transfers>> {
-        Ok(Box::new(transfer::CudaTransfers::new(self, kv, host_bytes)?))
+    fn transfer_bytes(&self, kv: &[KvLayout], packed: bool) -> u64 {
+        transfer::bytes(kv, packed) as u64
+    }
+
+    fn transfers(self: Arc<Self>, kv: &[KvGroup], host_bytes: usize, packed: bool) -> Result<Box<dyn Transfers>> {
+        Ok(Box::new(transfer::CudaTransfers::new(self, kv, host_bytes, packed)?))
     }
 }

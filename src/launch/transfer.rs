@@ -3,7 +3,10 @@
 //!
 //! Scratch for sums is shared by the jobs of a direction, which its stream runs one after another.
 use super::{Cuda, page_checksum};
-use crate::backend::{Admission, Buffer, HalfPage, HostBytes, KvGroup, KvHalf, PageChecksums, Transferred, Transfers};
+use crate::backend::{
+    Admission, Buffer, CopiedHalf, HalfPage, HostBytes, KvGroup, KvHalf, KvLayout, Loss, Packing, Packings,
+    PageChecksums, Transferred, Transfers,
+};
 use crate::device::{Copies, CopyStream, Pinned, PinnedBytes};
 use crate::error::{Error, Result};
 use std::collections::VecDeque;
@@ -48,6 +51,11 @@ struct Summed {
     of: Vec<[Option<usize>; 2]>,
 }
 
+/// Device memory that [`CudaTransfers`] take.
+pub fn bytes(_kv: &[KvLayout], _packed: bool) -> usize {
+    2 * 20 * BATCH
+}
+
 impl Lane {
     fn new(cuda: &Cuda) -> Result<Self> {
         Ok(Lane {
@@ -72,7 +80,7 @@ type OneLaunch = (usize, Vec<u32>, Vec<[Option<usize>; 2]>);
 
 impl CudaTransfers {
     /// Streams, scratch and `host_bytes` of pinned memory.
-    pub fn new(cuda: Arc<Cuda>, kv: &[KvGroup], host_bytes: usize) -> Result<Self> {
+    pub fn new(cuda: Arc<Cuda>, kv: &[KvGroup], host_bytes: usize, _packed: bool) -> Result<Self> {
         let (out, into) = (Lane::new(&cuda)?, Lane::new(&cuda)?);
         Ok(CudaTransfers { pinned: cuda.gpu.pinned(host_bytes)?, kv: kv.to_vec(), out, into, cuda })
     }
@@ -193,7 +201,8 @@ impl Job {
 }
 
 impl Transfers for CudaTransfers {
-    fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)]) -> Result<Admission> {
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, u32)], packing: Packings) -> Result<Admission> {
+        KvHalf::BOTH.into_iter().try_for_each(|half| packing.of(half).check_opened(false))?;
         let both = |&(group, page): &(usize, u32)| KvHalf::BOTH.map(|half| HalfPage { group, page, half });
         let halves: Vec<HalfPage> = pages.iter().flat_map(both).collect();
         let mut to = Vec::with_capacity(halves.len());
@@ -209,9 +218,10 @@ impl Transfers for CudaTransfers {
         Ok(Admission::Queued)
     }
 
-    fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, &[u8])], sums: bool) -> Result<Admission> {
+    fn copy_in(&mut self, ticket: u64, halves: &[(HalfPage, Packing, &[u8])], sums: bool) -> Result<Admission> {
+        halves.iter().try_for_each(|(_, packing, _)| packing.check_opened(false))?;
         let mut from = Vec::with_capacity(halves.len());
-        for &(half, bytes) in halves {
+        for &(half, _, bytes) in halves {
             let (.., expected) = self.place(half)?;
             if bytes.len() != expected {
                 let message = format!("{} bytes for a half page of {expected}", bytes.len());
@@ -221,7 +231,7 @@ impl Transfers for CudaTransfers {
             piece.copy_from_slice(bytes);
             from.push(piece);
         }
-        let halves: Vec<HalfPage> = halves.iter().map(|&(half, _)| half).collect();
+        let halves: Vec<HalfPage> = halves.iter().map(|&(half, ..)| half).collect();
         let plans = if sums { self.plan_sums(&halves) } else { Some(Vec::new()) };
         let Some(plans) = plans else { return Ok(Admission::Busy) };
         let mut job = Job::new(ticket, &self.into, halves.len());
@@ -245,8 +255,9 @@ impl Transfers for CudaTransfers {
 }
 
 /// What a copy out brought: the first pieces are the halves.
-fn pages(job: Job) -> Vec<[(HostBytes, u64); 2]> {
+fn pages(job: Job) -> Vec<[CopiedHalf; 2]> {
     let (pieces, sums) = job.results();
-    let mut halves = pieces.into_iter().map(HostBytes::new).zip(sums);
+    let copied = |(bytes, sum)| CopiedHalf { bytes: HostBytes::new(bytes), sum, loss: Loss::default() };
+    let mut halves = pieces.into_iter().zip(sums).map(copied);
     std::iter::from_fn(|| Some([halves.next()?, halves.next()?])).collect()
 }
