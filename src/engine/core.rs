@@ -64,7 +64,7 @@ impl<R: Runner> Core<R> {
         let top = self.top_logits(&chunks);
         let start = Instant::now();
         let result = self.runner.run(&copies, &step, &top);
-        self.measure(&chunks, start.elapsed());
+        self.measure(&chunks, self.runner.took().unwrap_or_else(|| start.elapsed()));
         self.count(&chunks, &copies, start.elapsed());
         match result {
             Ok(drawn) => self.postprocess(&chunks, drawn),
@@ -73,13 +73,14 @@ impl<R: Runner> Core<R> {
         self.observe();
     }
 
-    /// Learns from a step how fast prompts are computed.
+    /// Learns from a step how fast prompts are computed, and what pages cost by that.
     fn measure(&mut self, chunks: &[Chunk], time: Duration) {
         if chunks.iter().any(|c| c.tokens >= TELLING) {
             let tokens = chunks.iter().map(|c| c.tokens).sum();
             let before = |c: &Chunk| context(self.scheduler.running[c.seq].computed(), c.tokens);
             let context = chunks.iter().map(before).sum();
             self.scheduler.pace.measure(tokens, context, time.as_secs_f64());
+            self.scheduler.pages.weigh(&self.scheduler.pace);
         }
     }
 

@@ -8,11 +8,14 @@ use super::pages::Pages;
 use super::sequence::Sequence;
 use crate::kv::Pace;
 use crate::kv::cache::Announced;
+use crate::kv::policy::CacheCosts;
 use crate::kv::tier::{Manager, TierReport};
 use std::time::Duration;
 
 /// How long an engine that ends waits for copies and writes to the tiers.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often the cache is told what pages cost, in ms.
+const WEIGH_EVERY: u64 = 1000;
 
 impl Pages {
     /// Takes what came of copies and stores, and starts what can be started.
@@ -21,6 +24,19 @@ impl Pages {
             below.poll(&mut self.cache, self.now);
         }
         self.end_prefetches();
+    }
+
+    /// Tells the cache now and then what pages cost, by what was measured of computing and of the tiers.
+    pub fn weigh(&mut self, pace: &Pace) {
+        if self.weighed.is_some_and(|last| self.now - last < WEIGH_EVERY) {
+            return;
+        }
+        self.weighed = Some(self.now);
+        let computing = || Some(CacheCosts { compute: pace.seconds()?, ..CacheCosts::default() });
+        let costs = self.below.as_ref().map_or_else(computing, |below| below.costs(pace));
+        if let Some(costs) = costs {
+            self.cache.weigh(costs);
+        }
     }
 
     /// Whether copies or stores are at work on something that [`Pages::poll`] must go on with.

@@ -24,6 +24,8 @@ pub(super) struct Pages {
     /// Time for policies, in ms; never decreases.
     pub now: u64,
     copies: Vec<PageCopy>,
+    /// When the cache was last told what pages cost.
+    pub(super) weighed: Option<u64>,
 }
 
 impl Pages {
@@ -48,6 +50,7 @@ impl Pages {
             reuse,
             now: 0,
             copies: Vec::new(),
+            weighed: None,
         }
     }
 

@@ -18,7 +18,7 @@ use crate::kv::policy::Kind;
 use crate::kv::trace::{BLOCK_TOKENS, Request, Trace};
 use crate::kv::{Fingerprint, GroupConfig};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The machine that a trace is replayed on.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,6 +101,8 @@ struct VirtualDevice {
     prefill_s: f64,
     decode_s: f64,
     now: f64,
+    /// Seconds of the last step.
+    took: f64,
     /// Of each request; its seed is its number.
     given: Vec<Given>,
 }
@@ -116,7 +118,8 @@ struct Given {
 impl Runner for VirtualDevice {
     fn run(&mut self, _copies: &[PageCopy], batch: &HostBatch, _top: &[usize]) -> Result<Vec<Drawn>> {
         let prompts = batch.tokens.len() - batch.decodes;
-        self.now += (prompts as f64 * self.prefill_s).max(self.decode_s);
+        self.took = (prompts as f64 * self.prefill_s).max(self.decode_s);
+        self.now += self.took;
         let mut draw = |sample: &SampleParams| {
             let given = &mut self.given[sample.seed as usize];
             let first = if given.tokens == 0 { self.now } else { given.first };
@@ -124,6 +127,10 @@ impl Runner for VirtualDevice {
             Drawn { id: mix(!sample.seed << 24 | u64::from(sample.step)), logits: None }
         };
         Ok(batch.sample.iter().map(&mut draw).collect())
+    }
+
+    fn took(&self) -> Option<Duration> {
+        Some(Duration::from_secs_f64(self.took))
     }
 }
 
@@ -182,7 +189,7 @@ fn core(requests: usize, config: &ReplayConfig) -> Result<Core<VirtualDevice>> {
     }
     let scheduler = Scheduler::new(pages, config.step_tokens, config.max_seqs);
     let [prefill_s, decode_s] = speeds.map(|speed| 1.0 / speed);
-    let runner = VirtualDevice { prefill_s, decode_s, now: 0.0, given: vec![Given::default(); requests] };
+    let runner = VirtualDevice { prefill_s, decode_s, now: 0.0, took: 0.0, given: vec![Given::default(); requests] };
     let stats = Stats { copied_pages: vec![0], ..Stats::default() };
     Ok(Core { scheduler, runner, tokenizer: None, stats, stalled: false })
 }

@@ -15,12 +15,18 @@ use crate::kv::{Fingerprint, GroupConfig};
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the engine needs of a model.
 pub(super) trait Runner: Send {
     /// Copies pages in the order given, then runs a step and gives one token for each of its logit rows, with the largest
     /// logits of as many as `top` says.
     fn run(&mut self, copies: &[PageCopy], batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>>;
+
+    /// How long the last step took, if that is not what a clock on the wall says.
+    fn took(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// A sampled token.

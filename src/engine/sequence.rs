@@ -84,7 +84,8 @@ impl Sequence {
     pub fn fork(&self, twin: Twin, lease: Option<Lease>) -> Self {
         let Twin { sampling, output } = twin;
         let (keys, found) = (self.keys.clone(), self.prompt);
-        Sequence { keys, lease, preempted: false, found, sampling, output, twins: Vec::new(), ..*self }
+        let expected = None;
+        Sequence { keys, lease, preempted: false, expected, found, sampling, output, twins: Vec::new(), ..*self }
     }
 
     /// Sequences that it is or will be.

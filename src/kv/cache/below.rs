@@ -34,7 +34,7 @@ pub(super) struct Below {
     copies: u32,
 }
 
-const STATE_BITS: u32 = 3;
+const STATE_BITS: u32 = State::CODE_BITS;
 
 impl Cache {
     /// One more tier of our own below the others; `policy` orders its groups with full attention. To be called before the first
@@ -104,7 +104,7 @@ impl Cache {
     /// The state of a page on a tier of our own.
     pub(in crate::kv) fn state_below(&self, tier: usize, group: usize, node: NodeId) -> State {
         let page = self.tree.page(self.tier_group(tier, group), node);
-        page.map_or(State::Absent, |page| State::of_code(page.0 & ((1 << STATE_BITS) - 1)))
+        page.map_or(State::Absent, |page| State::of_code(page.0))
     }
 
     /// Begins a copy for a tier, which takes its place there at once. The number of the copy; `None` if there is one already
@@ -118,6 +118,7 @@ impl Cache {
         let word = PageId(copy << STATE_BITS | next.code());
         if before != State::Absent {
             self.tree.replace(at, node, word);
+            self.tell_moved(at, node);
             return Some(copy);
         }
         if !self.may_be_below(tier, group, node) {
@@ -152,6 +153,7 @@ impl Cache {
         match self.state_below(tier, group, node).next(event) {
             Some(next) => {
                 self.tree.replace(at, node, PageId(copy << STATE_BITS | next.code()));
+                self.tell_moved(at, node);
                 true
             }
             None => false,

@@ -8,9 +8,9 @@ use crate::kv::tree::NodeId;
 /// Children looked at for the longest common part of a half-matching page, newest first.
 const SIBLINGS: usize = 16;
 
-/// What a waiting request will find ([`Cache::expect`]).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expected(NodeId);
+/// What a waiting request will find ([`Cache::expect`]): by policy, the deepest page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected(Vec<Option<NodeId>>);
 
 /// How far a prompt is cached.
 pub(super) struct Reach {
@@ -98,26 +98,34 @@ impl Cache {
     }
 
     /// Tells the policies that a request which waits will ask for what is cached of this sequence, so that it goes last. Undo it
-    /// with [`Cache::unexpect`]. `None` if nothing is cached.
+    /// with [`Cache::unexpect`]. On a tier below, that is what the tier has of it. `None` if nothing is cached.
     pub fn expect(&mut self, keys: &Keys, limit: usize, now: u64) -> Option<Expected> {
         let mut path = std::mem::take(&mut self.scratch);
         self.find(keys, &mut path);
         let pages = self.reach(keys, &path, limit, now).pages;
-        let expected = path[..pages].last().map(|&node| Expected(node));
+        let deepest = |at: usize| match self.tree.window(at) {
+            Some(_) => None,
+            None if at < self.groups() => path[..pages].last().copied(),
+            None => path.iter().take_while(|&&node| self.tree.page(at, node).is_some()).last().copied(),
+        };
+        let expected = Expected((0..self.policies.len()).map(deepest).collect());
         self.scratch = path;
-        self.want(expected?, true);
-        expected
+        if expected.0.iter().all(Option::is_none) {
+            return None;
+        }
+        self.want(&expected, true);
+        Some(expected)
     }
 
     /// The request does not wait any longer.
     pub fn unexpect(&mut self, expected: Expected) {
-        self.want(expected, false);
+        self.want(&expected, false);
     }
 
-    fn want(&mut self, Expected(node): Expected, wanted: bool) {
-        for (group, policy) in self.policies.iter_mut().enumerate() {
-            if self.tree.window(group).is_none() {
-                policy.want(self.tree.view(group), node, wanted);
+    fn want(&mut self, expected: &Expected, wanted: bool) {
+        for (at, (policy, node)) in self.policies.iter_mut().zip(&expected.0).enumerate() {
+            if let Some(node) = *node {
+                policy.want(self.tree.view(at), node, wanted);
             }
         }
     }

@@ -12,7 +12,7 @@
 //! * Pages of other keys are never served: a hit compares the token ids as well.
 use super::curve::Curve;
 use super::key::{Fingerprint, Key, Keys};
-use super::policy::{Lru, Policy};
+use super::policy::{CacheCosts, Lru, Policy};
 use super::pool::{PageId, Pool};
 use super::tree::{NodeId, Tree};
 use std::collections::{HashMap, HashSet};
@@ -28,6 +28,7 @@ mod shared;
 mod stats;
 #[cfg(test)]
 mod tests;
+mod weights;
 
 use below::Below;
 pub(in crate::kv) use below::Fresh;
@@ -66,6 +67,8 @@ pub struct Cache {
     scratch: Vec<NodeId>,
     curve: Option<Box<Curve>>,
     below: Below,
+    /// What the policies were told that pages cost.
+    costs: CacheCosts,
 }
 
 impl Cache {
@@ -100,6 +103,7 @@ impl Cache {
             scratch: Vec::new(),
             curve: None,
             below: Below::default(),
+            costs: CacheCosts::default(),
         }
     }
 
@@ -145,7 +149,9 @@ impl Cache {
     fn drop_page(&mut self, group: usize, node: NodeId, evicted: bool) {
         self.policies[group].remove(self.tree.view(group), node, evicted);
         let page = self.tree.unsettle(group, node);
-        if let Some(page) = page.filter(|_| group < self.groups()) {
+        if group >= self.groups() {
+            self.tell_moved(group, node);
+        } else if let Some(page) = page {
             self.free_page(group, page);
         }
         self.notify_freed(group, self.tree.parent(node));

@@ -4,6 +4,7 @@ use super::*;
 use crate::kv::policy::Kind;
 
 mod random;
+mod weights;
 
 const PAGE: usize = 4;
 const WINDOW: usize = 9;
@@ -207,7 +208,7 @@ fn what_a_waiting_request_will_ask_for_goes_last() {
         };
         assert_eq!((cached(&mut world, &a) > 0, cached(&mut world, &b) > 0), (wait, !wait), "waiting: {wait}");
         if let Some(expected) = expected {
-            world.cache.unexpect(expected);
+            world.cache.unexpect(expected.clone());
             world.cache.unexpect(expected);
         }
         assert_eq!(world.cache.expect(&world.cache.keys(b"x", &a), 15, world.now), None, "nothing is cached there");

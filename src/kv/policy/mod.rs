@@ -9,8 +9,10 @@ use super::tree::{NodeId, View};
 
 mod arc;
 mod belady;
+mod costs;
 mod hazard;
 mod kvick;
+mod level;
 mod lfu;
 mod list;
 mod lru;
@@ -19,8 +21,10 @@ mod s3_fifo;
 
 pub use arc::Arc;
 pub use belady::Belady;
+pub(super) use costs::Source;
+pub use costs::{CacheCosts, Costs};
 pub use kvick::Kvick;
-pub(super) use kvick::{Level, OnLevel};
+pub(super) use level::{Level, OnLevel};
 pub use lfu::Lfu;
 pub use lru::Lru;
 pub(super) use runs::Runs;
@@ -52,6 +56,12 @@ pub trait Policy: Send + Sync {
     /// A request that waits will ask for this node and what it hangs on, or (`wanted` is false) does not wait any longer. A hint:
     /// what is wanted should go last.
     fn want(&mut self, _view: View<'_>, _node: NodeId, _wanted: bool) {}
+
+    /// From now on a miss costs so much.
+    fn weigh(&mut self, _view: View<'_>, _costs: &Costs) {}
+
+    /// A tier below got or lost a copy of a resident node's page, so that its miss costs something else now.
+    fn moved(&mut self, _view: View<'_>, _node: NodeId) {}
 
     /// A node without pages will be forgotten; its id may come back as another page.
     fn forget(&mut self, _view: View<'_>, _node: NodeId) {}

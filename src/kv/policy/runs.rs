@@ -18,6 +18,10 @@ const FORKED: u8 = 1;
 const TAIL: u8 = 2;
 /// Steps of worth that are told apart: a tenth of an octave each.
 pub(super) const SHELVES: usize = 512;
+/// The highest shelf, for nothing but what a waiting request wants.
+pub(super) const WANTED: usize = SHELVES - 1;
+/// Shelves of an octave of worth.
+pub(super) const PER_OCTAVE: f32 = 10.0;
 const UNPRICED: u16 = u16::MAX;
 /// Nodes wanted at once; more are not heeded.
 const MOST_WANTED: usize = 64;
@@ -90,15 +94,15 @@ impl Runs {
         self.owner[node as usize]
     }
 
-    /// The shelf of a run: those on the lowest go first, and on the highest is only what a waiting request wants. Worked out when a cache asks for the first time since the last change.
+    /// The shelf of a run: those on the lowest go first. Worked out when a cache asks for the first time since the last change.
     pub(super) fn shelf(&mut self, run: u32) -> usize {
         let record = &mut self.runs[run as usize];
         if record.shelf == UNPRICED && self.wanted.iter().any(|&node| self.owner[node as usize] == run) {
-            record.shelf = SHELVES as u16 - 1;
+            record.shelf = WANTED as u16;
         }
         if record.shelf == UNPRICED {
             let worth = self.hazards.worth(&record.traits, record.bin);
-            record.shelf = ((worth.max(1e-20).log2() + 40.0) * 10.0).clamp(0.0, SHELVES as f32 - 2.0) as u16;
+            record.shelf = ((worth.max(1e-20).log2() + 40.0) * PER_OCTAVE).clamp(0.0, WANTED as f32 - 1.0) as u16;
         }
         record.shelf as usize
     }

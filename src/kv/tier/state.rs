@@ -131,13 +131,16 @@ impl Below {
         matches!(self, Below::Queued | Below::There)
     }
 
+    /// Bits of a [`Below::code`].
+    pub(in crate::kv) const CODE_BITS: u32 = 3;
+
     /// As the low bits of a number.
     pub(in crate::kv) fn code(self) -> u32 {
         self as u32
     }
 
-    /// The state with this [`Below::code`].
+    /// The state whose [`Below::code`] is in the low bits.
     pub(in crate::kv) fn of_code(code: u32) -> Below {
-        *Below::ALL.get(code as usize).unwrap_or(&Below::Absent)
+        *Below::ALL.get(code as usize % (1 << Below::CODE_BITS)).unwrap_or(&Below::Absent)
     }
 }

@@ -1,5 +1,6 @@
 //! What a policy may know of the tree.
 use super::{NONE, NodeId, Place, Tree};
+use crate::kv::tier::state::Below;
 
 /// The tree as the policy of one group sees it.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,11 @@ impl View<'_> {
     /// A hash of the node's name that outlives the node.
     pub fn short_key(&self, node: NodeId) -> u64 {
         self.tree.key(node).short()
+    }
+
+    /// Whether a tier below, whose pages are `group` of the tree, has a copy of the node's page.
+    pub(in crate::kv) fn copied(&self, group: usize, node: NodeId) -> bool {
+        self.tree.page(group, node).is_some_and(|page| Below::of_code(page.0).readable())
     }
 
     /// Pages resident in the group.
