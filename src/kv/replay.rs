@@ -5,7 +5,7 @@
 use super::cache::{Cache, GroupConfig};
 use super::curve::{CurveConfig, CurveReport};
 use super::key::{Fingerprint, Keys};
-use super::policy::Kind;
+use super::policy::{Kind, Policy};
 use super::trace::{BLOCK_TOKENS, Trace};
 use std::time::Instant;
 
@@ -29,6 +29,12 @@ pub fn replay(trace: &Trace, policy: Kind, capacity: usize) -> Row {
     run(trace, policy, capacity, None).0
 }
 
+/// Replays all requests of a trace through a policy that is not among the [`Kind`]s.
+#[cfg(test)]
+pub(in crate::kv) fn replay_with(trace: &Trace, capacity: usize, policy: impl Fn() -> Box<dyn Policy>) -> Row {
+    serve(trace, capacity, cache(trace, Kind::Kvick, capacity, policy), Kind::Kvick).0
+}
+
 /// Replays all requests of a trace with the live curve on, which also estimates `others` (blocks).
 pub fn replay_watched(trace: &Trace, policy: Kind, capacity: usize, others: &[usize]) -> (Row, CurveReport) {
     let mut config = CurveConfig::new(policy, capacity, BLOCK_TOKENS);
@@ -38,14 +44,21 @@ pub fn replay_watched(trace: &Trace, policy: Kind, capacity: usize, others: &[us
 }
 
 fn run(trace: &Trace, policy: Kind, capacity: usize, watch: Option<CurveConfig>) -> (Row, Option<CurveReport>) {
-    let start = Instant::now();
-    let fingerprint = Fingerprint::new([("trace", b"".as_slice())]);
-    let group = GroupConfig { pages: capacity + trace.longest(), window: None };
-    let mut cache =
-        Cache::new(fingerprint, 2, &[group], policy.ghosts(capacity), || policy.build(capacity, Some(trace)));
+    let mut cache = cache(trace, policy, capacity, || policy.build(capacity, Some(trace)));
     if let Some(config) = watch {
         cache.watch(config);
     }
+    serve(trace, capacity, cache, policy)
+}
+
+fn cache(trace: &Trace, kind: Kind, capacity: usize, policy: impl Fn() -> Box<dyn Policy>) -> Cache {
+    let fingerprint = Fingerprint::new([("trace", b"".as_slice())]);
+    let group = GroupConfig { pages: capacity + trace.longest(), window: None };
+    Cache::new(fingerprint, 2, &[group], kind.ghosts(capacity), policy)
+}
+
+fn serve(trace: &Trace, capacity: usize, mut cache: Cache, policy: Kind) -> (Row, Option<CurveReport>) {
+    let start = Instant::now();
     let root = cache.root(b"");
     let mut halves = [(0, 0); 2];
     for (index, request) in trace.requests().enumerate() {

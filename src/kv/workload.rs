@@ -3,7 +3,7 @@
 //! [`chat`] has the statistics of a published trace of conversations: a system prompt shared by all, prompts of a few thousand
 //! tokens with a long tail, a chance of another turn that rises from a third after the first to 0.78 from the seventh on, and
 //! pauses of 45, 129 and 537 s (10th percentile, median, 90th). [`documents`] asks questions about texts whose popularity
-//! follows a power law and drifts. [`scans`] is chat with one prompt in three that nobody ever comes back to.
+//! follows a power law and drifts. [`surges`] asks for texts whose popularity stays, at times a hundred times as often as at others. [`scans`] is chat with one prompt in three that nobody ever comes back to.
 use super::trace::{BLOCK_TOKENS, Trace};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -181,6 +181,26 @@ pub fn documents(seed: u64, requests: usize) -> Trace {
     writer.trace
 }
 
+/// Requests for texts of four blocks, whose popularity follows a power law. For a thousand requests they come every 50 ms, for
+/// the next thousand every 5 s, and so on: the time since a text was asked for says little.
+pub fn surges(seed: u64, requests: usize) -> Trace {
+    const TEXTS: usize = 5000;
+    let mut random = Random::new(seed);
+    let mut trace = Trace::default();
+    let mut below = vec![0.0];
+    for rank in 1..=TEXTS {
+        below.push(below[rank - 1] + (rank as f64).powf(-0.9));
+    }
+    let mut time = 0;
+    for request in 0..requests {
+        time += if request / 1000 % 2 == 0 { 50 } else { 5000 };
+        let at = random.unit() * below[TEXTS];
+        let text = (below.partition_point(|&sum| sum <= at) - 1).min(TEXTS - 1) as u32;
+        trace.push(time, 4 * BLOCK_TOKENS, 100, &[4 * text, 4 * text + 1, 4 * text + 2, 4 * text + 3]);
+    }
+    trace
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +208,7 @@ mod tests {
 
     #[test]
     fn depends_on_the_seed_only() {
-        for make in [chat, scans, documents] {
+        for make in [chat, scans, documents, surges] {
             let (a, b, c) = (make(1, 500), make(1, 500), make(2, 500));
             let blocks =
                 |trace: &Trace| trace.requests().flat_map(|request| request.blocks.to_vec()).collect::<Vec<_>>();

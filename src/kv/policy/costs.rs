@@ -67,6 +67,11 @@ impl Costs {
         Costs { kept, sources, shared, ..self }
     }
 
+    /// Whether what a page costs depends on copies of it.
+    pub(super) fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     fn are_equal(&self) -> bool {
         self.depth == 0.0 && self.sources.is_empty()
     }

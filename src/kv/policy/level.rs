@@ -137,6 +137,13 @@ impl Policy for OnLevel<'_> {
     }
 }
 
+impl Level {
+    /// Whether copies below make some pages cheap to lose.
+    pub fn has_sources(&self) -> bool {
+        self.costs.has_sources()
+    }
+}
+
 impl OnLevel<'_> {
     /// Where a run belongs.
     fn shelf(&mut self, view: View<'_>, run: u32) -> usize {

@@ -11,6 +11,7 @@ mod arc;
 mod belady;
 mod costs;
 mod hazard;
+mod judge;
 mod kvick;
 mod level;
 mod lfu;
@@ -18,6 +19,7 @@ mod list;
 mod lru;
 mod runs;
 mod s3_fifo;
+mod sims;
 
 pub use arc::Arc;
 pub use belady::Belady;
@@ -29,6 +31,7 @@ pub use lfu::Lfu;
 pub use lru::Lru;
 pub(super) use runs::Runs;
 pub use s3_fifo::S3Fifo;
+pub(super) use sims::Sims;
 
 /// The order of eviction of one group's pages. The cache calls it; all calls are about nodes of one tree.
 pub trait Policy: Send + Sync {
@@ -91,6 +94,9 @@ impl Kind {
     pub const ALL: [Kind; 7] =
         [Kind::Lru, Kind::Lfu, Kind::PerfectLfu, Kind::Arc, Kind::S3Fifo, Kind::Belady, Kind::Kvick];
 
+    /// What ours is compared with.
+    pub const CLASSICS: [Kind; 5] = [Kind::Lru, Kind::Lfu, Kind::PerfectLfu, Kind::Arc, Kind::S3Fifo];
+
     /// As written on the command line.
     pub fn name(self) -> &'static str {
         match self {
@@ -123,7 +129,7 @@ impl Kind {
             Kind::Arc => Box::new(Arc::new(capacity)),
             Kind::S3Fifo => Box::new(S3Fifo::new(capacity)),
             Kind::Belady => Box::new(Belady::new(trace.unwrap_or(&Trace::default()))),
-            Kind::Kvick => Box::new(Kvick::default()),
+            Kind::Kvick => Box::new(Kvick::new(capacity)),
         }
     }
 }

@@ -25,6 +25,8 @@ pub(super) const PER_OCTAVE: f32 = 10.0;
 const UNPRICED: u16 = u16::MAX;
 /// Nodes wanted at once; more are not heeded.
 const MOST_WANTED: usize = 64;
+/// Touches of a run that another policy is told of at most.
+const MOST_TOUCHES: u16 = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Run {
@@ -39,6 +41,18 @@ struct Run {
     end: NodeId,
     /// Runs that hang on the end, partly filled pages left out.
     forks: u16,
+}
+
+/// A run, for a policy that has seen nothing of it.
+pub(super) struct Remembered {
+    /// When it was last asked for.
+    pub touched: u64,
+    /// How often, up to [`MOST_TOUCHES`].
+    pub touches: u16,
+    /// Depth of its first page.
+    pub depth: u32,
+    /// Shallow first.
+    pub nodes: Vec<NodeId>,
 }
 
 /// What a visit changed.
@@ -105,6 +119,27 @@ impl Runs {
             record.shelf = ((worth.max(1e-20).log2() + 40.0) * PER_OCTAVE).clamp(0.0, WANTED as f32 - 1.0) as u16;
         }
         record.shelf as usize
+    }
+
+    /// Whether a waiting request will ask for the run of a node.
+    pub(super) fn is_wanted(&self, node: NodeId) -> bool {
+        let run = self.owner(node);
+        self.wanted.iter().any(|&wanted| self.owner.get(wanted as usize) == Some(&run))
+    }
+
+    /// All runs, what others hang on first.
+    pub(super) fn remembered(&self, view: View<'_>) -> Vec<Remembered> {
+        let mut found = Vec::new();
+        for run in self.ages.iter().flat_map(|age| age.iter(&self.age_links)) {
+            let Run { touched, traits, nodes, end, .. } = self.runs[run as usize];
+            let upwards = std::iter::successors(Some(end), |&node| view.parent(node)).take(nodes as usize);
+            let mut nodes: Vec<NodeId> = upwards.collect();
+            nodes.reverse();
+            let depth = nodes.first().map_or(0, |&first| view.depth(first));
+            found.push(Remembered { touched, touches: traits.touches.clamp(1, MOST_TOUCHES), depth, nodes });
+        }
+        found.sort_by_key(|run| run.depth);
+        found
     }
 
     /// Ids of runs are below this.

@@ -1,5 +1,6 @@
 //! What a policy may know of the tree.
 use super::{NONE, NodeId, Place, Tree};
+use crate::kv::key::Key;
 use crate::kv::tier::state::Below;
 
 /// The tree as the policy of one group sees it.
@@ -42,6 +43,17 @@ impl View<'_> {
     /// Pages from the root, the node included.
     pub fn depth(&self, node: NodeId) -> u32 {
         self.tree.depth(node)
+    }
+
+    /// The node's name.
+    pub(in crate::kv) fn key(&self, node: NodeId) -> &Key {
+        self.tree.key(node)
+    }
+
+    /// The key above the first page.
+    pub(in crate::kv) fn root(&self, node: NodeId) -> &Key {
+        let top = std::iter::successors(Some(node), |&node| self.tree.parent(node)).last();
+        self.tree.key(top.unwrap_or(node))
     }
 
     /// A hash of the node's name that outlives the node.

@@ -4,7 +4,8 @@
 //! * All simulations share one tree of the sampled pages; each is a group of it, so that a page is looked up once.
 //! * Those of our policy share one history, which does not depend on what a cache holds.
 //! * Between requests a simulation holds at most `room` pages, and the tree at most `ghosts` more.
-use crate::kv::policy::{Kind, Level, OnLevel, Policy, Runs};
+use super::{Kind, Level, OnLevel, Policy, Runs};
+use crate::kv::key::Key;
 use crate::kv::pool::PageId;
 use crate::kv::tree::{NodeId, Tree, View};
 
@@ -23,7 +24,7 @@ struct Sim {
 }
 
 /// The simulations.
-pub(super) struct Sims {
+pub(in crate::kv) struct Sims {
     pub tree: Tree,
     runs: Runs,
     ours: bool,
@@ -52,6 +53,17 @@ impl Sims {
     /// Sampled pages found so far by each.
     pub fn hits(&self) -> impl Iterator<Item = u64> + '_ {
         self.sims.iter().map(|sim| sim.hits)
+    }
+
+    /// The node of a sampled page below `above`, or the first sampled one of those below `root`.
+    pub fn node(&mut self, key: Key, root: impl Fn() -> Key, above: Option<NodeId>, partial: bool) -> NodeId {
+        if let Some(node) = self.tree.find(&key) {
+            self.tree.renew_ghost(node);
+            return node;
+        }
+        let parent = above.unwrap_or_else(|| self.tree.root(root()));
+        // A partly filled page has fewer tokens than the one of a full one here.
+        self.tree.add(parent, key, if partial { &[] } else { &[0] })
     }
 
     /// A request refers to these nodes, shallow first.

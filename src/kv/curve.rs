@@ -9,19 +9,15 @@
 //! Deterministic; memory does not grow with the number of requests; the cost is that of the sampled pages, plus a look at each
 //! key. Pages taken out of service ([`super::Cache::invalidate_prefix`], time to live) stay in the small caches.
 use super::key::{Key, Keys};
-use super::policy::Kind;
+use super::policy::{Kind, Sims};
 use super::tree::NodeId;
-
-mod sims;
-
-use sims::Sims;
 
 /// Tokens for each sampled page, by default.
 const TOKENS_PER_SAMPLE: usize = 16_384;
 /// Fewer sampled pages say nothing.
 const LEAST_ROOM: usize = 8;
 /// What a policy is compared with.
-const BASELINES: [Kind; 5] = [Kind::Lru, Kind::Lfu, Kind::PerfectLfu, Kind::Arc, Kind::S3Fifo];
+const BASELINES: [Kind; 5] = Kind::CLASSICS;
 
 /// What a [`super::Cache`] should work out beside its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +110,7 @@ impl Curve {
         path.clear();
         for index in 0..keys.pages() {
             if let Some(key) = keys.key(index).filter(|key| self.picks(key)) {
-                path.push(self.node(keys, key, index, path.last().copied()));
+                path.push(self.sims.node(key, || keys.root(), path.last().copied(), index >= keys.full().len()));
             }
         }
         if !path.is_empty() {
@@ -137,26 +133,11 @@ impl Curve {
                 before.filter(|key| self.picks(key)).find_map(|key| self.sims.tree.find(&key))
             };
             let above = nodes.last().copied().or_else(above);
-            nodes.push(self.node(keys, key, index, above));
+            nodes.push(self.sims.node(key, || keys.root(), above, index >= keys.full().len()));
         }
         if !nodes.is_empty() {
             self.sims.grow(now, &nodes);
         }
-    }
-
-    fn node(&mut self, keys: &Keys, key: Key, index: usize, above: Option<NodeId>) -> NodeId {
-        let tree = &mut self.sims.tree;
-        if let Some(node) = tree.find(&key) {
-            tree.renew_ghost(node);
-            return node;
-        }
-        let parent = match above {
-            Some(node) => node,
-            None => tree.root(keys.root()),
-        };
-        // A partly filled page has fewer tokens than the one of a full one here.
-        let full: &[u32] = &[0];
-        tree.add(parent, key, if index < keys.full().len() { full } else { &[] })
     }
 
     /// `now`: references and hits of the real cache.
