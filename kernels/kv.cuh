@@ -1,5 +1,5 @@
 // What quantised K and V are in a page (src/backend/kv.rs has the layout), and codes from numbers and back.
-// brings: kScaleDims, kv_code_at, kv_scale_at, KvScale, kv_codes, Dequantiser<F, kFp8>
+// brings: kScaleDims, kv_code_at, kv_scale_at, KvScale, kv_codes, kv_elements, Eight, EightCodes, Dequantiser<F, kFp8>
 //
 // An element is code * scale, rounded to the compute type: what attention computes with is what pages of the compute type
 // with these values would give. Scales have 7 significant bits, so that the products of a dequantisation below are exact.
@@ -52,6 +52,76 @@ __device__ __forceinline__ uint32_t kv_codes(float4 v, float inverse, uint32_t t
   return codes;
 }
 
+// The two e4m3 codes in the upper bytes of x's halves, as f16: 1/256 of their value, exact, subnormals too.
+__device__ __forceinline__ uint32_t e4m3_to_f16(uint32_t x) { return lop_and_or<0x80008000>(x, x >> 1 & 0x3f803f80); }
+
+// Their elements, before they are rounded to the compute type; exact.
+__device__ __forceinline__ float4 kv_elements(uint32_t codes, float scale, uint32_t type) {
+  if (type == kKvFp8) {
+    const float2 a = F16::unpack(e4m3_to_f16(__byte_perm(codes, 0, 0x1404)));
+    const float2 b = F16::unpack(e4m3_to_f16(__byte_perm(codes, 0, 0x3424)));
+    scale *= 256.0f;
+    return make_float4(a.x * scale, a.y * scale, b.x * scale, b.y * scale);
+  }
+  // 0x4b0000bb is the float 2^23 + bb.
+  const auto code = [&](uint32_t selector) {
+    return (__uint_as_float(__byte_perm(codes, 0x4b000000, selector)) - 8388736.0f) * scale;
+  };
+  return make_float4(code(0x7650), code(0x7651), code(0x7652), code(0x7653));
+}
+
+// Eight elements of a head.
+struct Eight {
+  float v[8];
+
+  template <typename F>
+  __device__ __forceinline__ static Eight of(uint4 raw) {
+    const float2 a = F::unpack(raw.x), b = F::unpack(raw.y), c = F::unpack(raw.z), d = F::unpack(raw.w);
+    return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
+  }
+  template <typename F>
+  __device__ __forceinline__ static Eight load(uint64_t address) {
+    return of<F>(*reinterpret_cast<const uint4*>(address));
+  }
+  template <typename F>
+  __device__ __forceinline__ uint4 packed() const {
+    return make_uint4(F::pack(v[0], v[1]), F::pack(v[2], v[3]), F::pack(v[4], v[5]), F::pack(v[6], v[7]));
+  }
+  template <typename F>
+  __device__ __forceinline__ void store(uint64_t address) const {
+    *reinterpret_cast<uint4*>(address) = packed<F>();
+  }
+};
+
+// The lanes of a warp that hold 32 dims with this one: four neighbours.
+__device__ __forceinline__ uint32_t scale_lanes() { return 0xfu << (threadIdx.x & 28); }
+
+// Codes of eight dims.
+struct EightCodes {
+  KvScale scale;
+  uint2 codes;
+
+  __device__ __forceinline__ EightCodes(const Eight& x, uint32_t type)
+      : scale(top(x), type),
+        codes(make_uint2(kv_codes(make_float4(x.v[0], x.v[1], x.v[2], x.v[3]), scale.inverse, type),
+                         kv_codes(make_float4(x.v[4], x.v[5], x.v[6], x.v[7]), scale.inverse, type))) {}
+
+  // The largest of 32 dims.
+  __device__ __forceinline__ static float top(const Eight& x) {
+    float top = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) top = fmaxf(top, fabsf(x.v[i]));
+    top = fmaxf(top, __shfl_xor_sync(scale_lanes(), top, 1));
+    return fmaxf(top, __shfl_xor_sync(scale_lanes(), top, 2));
+  }
+
+  // `head`: of the page; dims `first` and on of its token `offset`.
+  __device__ __forceinline__ void store(uint64_t head, uint32_t offset, uint32_t first, uint32_t dims) const {
+    *reinterpret_cast<uint2*>(head + kv_code_at(offset, first, dims)) = codes;
+    if (first % kScaleDims == 0) *reinterpret_cast<uint16_t*>(head + kv_scale_at(offset, first, dims)) = uint16_t(scale.bits);
+  }
+};
+
 // Elements from codes. Constructed of two scales (f16); `pair` takes the codes in bytes 2 kPair and 2 kPair + 1 of u to the
 // elements of the first and the second, divided by kUnit.
 template <typename F, bool kFp8>
@@ -75,9 +145,6 @@ struct Dequantiser<F16, false> {
     return d;
   }
 };
-
-// The two e4m3 codes in the upper bytes of x's halves, as f16: 1/256 of their value, exact, subnormals too.
-__device__ __forceinline__ uint32_t e4m3_to_f16(uint32_t x) { return lop_and_or<0x80008000>(x, x >> 1 & 0x3f803f80); }
 
 template <>
 struct Dequantiser<F16, true> {

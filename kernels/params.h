@@ -210,3 +210,20 @@ typedef struct {
   uint64_t page_bytes;
   uint64_t k_bytes;  // of them: the K half
 } PageChecksumParams;
+
+// page_pack.cu: halves of pages to packed halves (src/backend/packing.rs) and back, one packing and K or V alone.
+// Head h (of all layers) of pages[i] is at data + pages[i] * page_bytes + h * head_bytes, packed at
+// packed + (i * heads + h) * packed_bytes.
+typedef struct {
+  uint64_t data;    // the half in page 0, compute type
+  uint64_t pages;   // u32 [N]
+  uint64_t packed;  // [N, heads] of packed_bytes
+  uint64_t losses;  // f32 [N, heads, 2]: sums of squares of the errors and of the values; packing only
+  uint64_t page_bytes;
+  uint32_t head_bytes;
+  uint32_t packed_bytes;
+  uint32_t heads;  // of all layers
+  uint32_t head_dim;
+  uint32_t page_tokens;
+  uint32_t type;  // KvType of codes with scales per 32 dims; unused by int4
+} PagePackParams;

@@ -8,23 +8,6 @@
 
 constexpr int kThreads = 128;
 
-// Eight elements of a head.
-struct Eight {
-  float v[8];
-
-  template <typename F>
-  __device__ __forceinline__ static Eight load(uint64_t address) {
-    const uint4 raw = *reinterpret_cast<const uint4*>(address);
-    const float2 a = F::unpack(raw.x), b = F::unpack(raw.y), c = F::unpack(raw.z), d = F::unpack(raw.w);
-    return {{a.x, a.y, b.x, b.y, c.x, c.y, d.x, d.y}};
-  }
-  template <typename F>
-  __device__ __forceinline__ void store(uint64_t address) const {
-    *reinterpret_cast<uint4*>(address) =
-        make_uint4(F::pack(v[0], v[1]), F::pack(v[2], v[3]), F::pack(v[4], v[5]), F::pack(v[6], v[7]));
-  }
-};
-
 // `lanes` neighbours hold the head.
 template <int D, int kLanes>
 __device__ __forceinline__ void norm(Eight& x, uint64_t weight, float eps, uint32_t first) {
@@ -51,22 +34,6 @@ __device__ __forceinline__ void rotate(Eight& x, uint64_t row, uint32_t dims, ui
     x.v[i] = a * angle.x - b * angle.y;
     x.v[i + 1] = a * angle.y + b * angle.x;
   }
-}
-
-// Four neighbours hold 32 dims. `head`: of the page. False: the scale does not fit.
-__device__ __forceinline__ bool store_codes(const Eight& x, uint64_t head, uint32_t offset, uint32_t first, uint32_t dims, uint32_t type) {
-  float top = 0.0f;
-#pragma unroll
-  for (int i = 0; i < 8; i++) top = fmaxf(top, fabsf(x.v[i]));
-  const uint32_t neighbours = 0xfu << (threadIdx.x & 28);
-  top = fmaxf(top, __shfl_xor_sync(neighbours, top, 1));
-  top = fmaxf(top, __shfl_xor_sync(neighbours, top, 2));
-  const KvScale scale(top, type);
-  *reinterpret_cast<uint2*>(head + kv_code_at(offset, first, dims)) =
-      make_uint2(kv_codes(make_float4(x.v[0], x.v[1], x.v[2], x.v[3]), scale.inverse, type),
-                 kv_codes(make_float4(x.v[4], x.v[5], x.v[6], x.v[7]), scale.inverse, type));
-  if (first % kScaleDims == 0) *reinterpret_cast<uint16_t*>(head + kv_scale_at(offset, first, dims)) = uint16_t(scale.bits);
-  return scale.fits();
 }
 
 template <typename F, int D>
@@ -105,9 +72,11 @@ __device__ __forceinline__ void qk_norm_rope(const QkNormRopeParams& p) {
   const uint32_t type = p.kv.type[is_v];
   if (type == kKvFloat) {
     x.store<F>(at + (offset * D + first) * 2);
-  } else if (!store_codes(x, at, offset, first, D, type)) {
-    *reinterpret_cast<uint32_t*>(p.status) = p.status_code;
+    return;
   }
+  const EightCodes codes(x, type);
+  codes.store(at, offset, first, D);
+  if (!codes.scale.fits()) *reinterpret_cast<uint32_t*>(p.status) = p.status_code;
 }
 
 #define INSTANCE(name, F, D)                                                                             \

@@ -2,6 +2,7 @@
 use super::model::{DeviceArgs, ModelArgs, read_text, spelling};
 use super::output::{self, Usage, note};
 use kvick::TokenLogits;
+use kvick::backend::Packings;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -40,11 +41,15 @@ pub struct PerplexityArgs {
     /// Only the first chunks
     #[arg(long, value_name = "N")]
     chunks: Option<usize>,
+    /// Pack and unpack each page of the KV cache once it is full, as a tier with this packing would: int8, fp8 or int4, or
+    /// k=PACKING,v=PACKING
+    #[arg(long, value_name = "PACKING")]
+    kv_packing: Option<Packings>,
     #[command(flatten)]
     model: ModelArgs,
     #[command(flatten)]
     device: DeviceArgs,
-    /// {"perplexity":x,"scored":n,"chunks":n}
+    /// {"perplexity":x,"scored":n,"chunks":n}, with --kv-packing also {"k_loss":{"overall":x,"worst_page":x},"v_loss":..}
     #[arg(long)]
     json: bool,
 }
@@ -97,15 +102,26 @@ pub fn perplexity(args: PerplexityArgs) -> anyhow::Result<()> {
     let tokenizer = kvick::text::Tokenizer::open(&path)?;
     let ids = tokenizer.encode(&text, Default::default())?;
     let mut evaluator = args.device.evaluator(&path, args.chunk.max(1))?;
+    if let Some(packings) = args.kv_packing {
+        evaluator = evaluator.packing(packings)?;
+    }
     let all = (ids.len() / args.chunk.max(1)).min(args.chunks.unwrap_or(usize::MAX));
     let told = |p: kvick::models::Perplexity| note(&format!("chunk {} of {all}: {:.4}", p.chunks, p.perplexity));
     let p = evaluator.perplexity(&ids, tokenizer.bos_rule(), args.chunk, args.chunks, told)?;
-    match args.json {
-        true => output::json(&serde_json::json!({
-            "perplexity": p.perplexity, "scored": p.scored, "chunks": p.chunks
-        })),
-        false => {
-            output::line(format!("perplexity {:.4}, {} tokens scored in {} chunks", p.perplexity, p.scored, p.chunks))
+    let lost = evaluator.losses();
+    if args.json {
+        let mut all = serde_json::json!({ "perplexity": p.perplexity, "scored": p.scored, "chunks": p.chunks });
+        if let Some([k, v]) = lost {
+            all["k_loss"] = serde_json::json!({ "overall": k.overall(), "worst_page": k.worst });
+            all["v_loss"] = serde_json::json!({ "overall": v.overall(), "worst_page": v.worst });
         }
+        return output::json(&all);
     }
+    output::line(format!("perplexity {:.4}, {} tokens scored in {} chunks", p.perplexity, p.scored, p.chunks))?;
+    if let Some(losses) = lost {
+        let [k, v] =
+            losses.map(|l| format!("{:.2} % ({:.2} % of the worst page)", 100.0 * l.overall(), 100.0 * l.worst));
+        output::line(format!("packing lost {k} of K and {v} of V, as root mean squares"))?;
+    }
+    Ok(())
 }

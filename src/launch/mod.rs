@@ -10,6 +10,7 @@ mod matrix;
 mod norm_gate_up;
 mod norm_lm_head;
 mod page_checksum;
+mod page_pack;
 mod project;
 mod qk_norm;
 mod qkv;

@@ -1,8 +1,9 @@
 //! One sequence at a time, from its beginning: logits of given tokens, and perplexity. No scheduler, no shared cache.
 use super::config::StepLimits;
 use super::decoder::Model;
+use super::repack::{HalfLoss, Repacker};
 use super::workspace::Workspace;
-use crate::backend::{DeviceBatch, GroupBatch, HostBatch, KvGroup, KvLayout, KvTypes};
+use crate::backend::{DeviceBatch, GroupBatch, HostBatch, KvGroup, KvLayout, KvTypes, Packings};
 use crate::error::{Error, Result};
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub struct Evaluator {
     kv: Vec<KvGroup>,
     workspace: Workspace,
     row: Vec<f32>,
+    repacker: Option<Repacker>,
 }
 
 /// Result of [`Evaluator::perplexity`].
@@ -54,8 +56,25 @@ impl Evaluator {
             kv: model.config().kv_layouts(PAGE_TOKENS, types).into_iter().map(group).collect::<Result<_>>()?,
             workspace: Workspace::new(&*backend, model.config(), &limits)?,
             row: vec![0.0; model.config().vocab],
+            repacker: None,
             model,
         })
+    }
+
+    /// Sequences are computed page by page, and each page is packed and unpacked in place as soon as it is full; the one that
+    /// is filling stays exact. So a sequence is seen by what resumes from a tier with this packing.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the pages cannot be packed so.
+    pub fn packing(mut self, packings: Packings) -> Result<Self> {
+        self.piece = self.page_tokens.min(self.context);
+        self.repacker = Some(Repacker::new(Arc::clone(self.model.backend()), &self.kv, packings)?);
+        Ok(self)
+    }
+
+    /// What packing lost so far of K and of V.
+    pub fn losses(&self) -> Option<[HalfLoss; 2]> {
+        self.repacker.as_ref().map(Repacker::losses)
     }
 
     /// Gives the logits at each position from `first` on to `each`.
@@ -84,6 +103,9 @@ impl Evaluator {
                 let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut self.row);
                 backend.download(&self.workspace.logits, r * bytes.len(), bytes)?;
                 each(start + *row as usize, &self.row)?;
+            }
+            if let Some(repacker) = self.repacker.as_mut().filter(|_| end.is_multiple_of(self.page_tokens)) {
+                repacker.run(self.kv.len(), (end / self.page_tokens - 1) as u32)?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@
 //! loader     tensors -> fused, permuted weights
 //! decoder    the forward pass
 //! evaluate   logits and perplexity of a text, one sequence at a time
+//! repack     its pages packed and unpacked, as a tier that packs them gives them back
 //! plan       device memory needed, before the load
 //! ```
 mod config;
@@ -16,6 +17,7 @@ mod llama;
 mod loader;
 mod plan;
 mod registry;
+mod repack;
 mod rope;
 mod workspace;
 
@@ -23,6 +25,7 @@ pub use config::{GroupSpec, ModelConfig, StepLimits};
 pub use decoder::Model;
 pub use evaluate::{Evaluator, Perplexity, log_sum_exp};
 pub use plan::MemoryPlan;
+pub use repack::HalfLoss;
 pub use rope::{RopeScaling, RopeSpec};
 pub use workspace::Workspace;
 

@@ -1,7 +1,7 @@
 //! Where elements of K and V lie in what a head has in a page, and what they are: written from `KvLayout`'s description alone.
-use super::device::from_bits;
+use super::device::{from_bits, to_bits};
 use half::f16;
-use kvick::backend::{Float, KvHalf, KvLayout, KvType, SCALE_GROUP};
+use kvick::backend::{Float, KvHalf, KvLayout, KvType, Packing, SCALE_GROUP};
 
 /// Bytes of an element, or of its code, from the head's start.
 pub fn element_at(l: &KvLayout, half: KvHalf, token: usize, dim: usize) -> usize {
@@ -34,6 +34,29 @@ pub fn elements(float: Float, l: &KvLayout, half: KvHalf, head: &[u8], token: us
         }
     };
     (0..l.head_dim).map(element).collect()
+}
+
+/// The half page that packed bytes stand for, as bits of the compute type: written from the description of packings alone.
+pub fn unpacked(float: Float, l: &KvLayout, half: KvHalf, packing: Packing, packed: &[u8]) -> Vec<u16> {
+    let heads = packed.chunks_exact(l.packed_head_bytes(half, packing));
+    let tokens = |head| (0..l.page_tokens).map(move |token| (head, token));
+    let row = |(head, token)| match l.packed_as_pages(packing) {
+        Some(pages) => elements(float, &pages, half, head, token),
+        None => (0..l.head_dim).map(|dim| element4(l, half, head, token, dim).0).collect(),
+    };
+    heads.flat_map(tokens).flat_map(|at| to_bits(float, &row(at))).collect()
+}
+
+/// An element of int4, and the step to the next.
+pub fn element4(l: &KvLayout, half: KvHalf, head: &[u8], token: usize, dim: usize) -> (f32, f32) {
+    let (byte, range) = match half {
+        KvHalf::K => (dim / 2 * l.page_tokens + token, dim),
+        KvHalf::V => (token * l.head_dim / 2 + dim / 2, token * (l.head_dim / SCALE_GROUP) + dim / SCALE_GROUP),
+    };
+    let at = l.page_tokens * l.head_dim / 2 + 4 * range;
+    let number = |at: usize| f16::from_le_bytes([head[at], head[at + 1]]).to_f32();
+    let code = if dim.is_multiple_of(2) { head[byte] & 15 } else { head[byte] >> 4 };
+    (number(at + 2) + f32::from(code) * number(at), number(at))
 }
 
 /// Marks the bytes of a token.

@@ -7,6 +7,7 @@ pub mod device;
 pub mod gguf;
 pub mod kv;
 pub mod models;
+pub mod pack;
 pub mod products;
 pub mod program;
 pub mod reference;

@@ -3,7 +3,7 @@
 //! Both sides round inputs, weights and outputs to the same type, so what is left is the order of f32 sums and values that
 //! fall to the other side of a rounding. The largest error is measured against the root mean square of what is expected
 //! (a sum of K terms of that size may cancel), besides a few units in the last place of the value itself.
-use kvick::backend::{DType, Float, KvType};
+use kvick::backend::{DType, Float, KvType, Packing};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,23 @@ pub fn stored_bound(kind: KvType, computed: Bound) -> Bound {
         KvType::F16 | KvType::BF16 => computed,
         KvType::Int8 => Bound { nmse: 2e-4, of_rms: 0.1, relative: 1.0 / 64.0 },
         KvType::Fp8 => Bound { nmse: 1e-3, of_rms: 0.02, relative: 1.0 / 7.0 },
+    }
+}
+
+/// How far an element of a packed page may be from what was packed, in relation to the largest size (int8, fp8) or the range
+/// from least to largest (int4) of those that share a scale, and to itself. Half a step; scales of codes are up to 1/64 larger
+/// than they must be, steps of int4 are rounded to 11 bits; the result is rounded to the compute type.
+pub fn packed_bound(packing: Packing, float: Float) -> Bound {
+    let relative = match float {
+        Float::F16 => 1.0 / 2048.0,
+        Float::BF16 => 1.0 / 256.0,
+    };
+    match packing {
+        Packing::Exact => Bound { nmse: 0.0, of_rms: 0.0, relative: 0.0 },
+        Packing::Int8 => Bound { nmse: 3e-4, of_rms: 65.0 / 64.0 / 254.0, relative },
+        // Three bits of fraction, down to 1/512 of codes up to 448.
+        Packing::Fp8 => Bound { nmse: 1.5e-3, of_rms: 65.0 / 64.0 / 448.0 / 1024.0, relative: 1.0 / 16.0 + relative },
+        Packing::Int4 => Bound { nmse: 2e-2, of_rms: 1.002 / 30.0, relative },
     }
 }
 
