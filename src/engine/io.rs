@@ -2,7 +2,7 @@
 //!
 //! Checked on the way: with `verify` the device sums what arrived, and a half whose sum is not that of the bytes that were
 //! sent fails its transfer, so that nothing of it is used.
-use crate::backend::{Admission, HalfPage, KvHalf, Packing, Packings, Transferred, Transfers};
+use crate::backend::{self, Admission, HalfPage, KvHalf, Packing, Packings, Transferred, Transfers};
 use crate::error::Error;
 use crate::kv::PageId;
 use crate::kv::integrity;
@@ -68,19 +68,39 @@ pub(super) fn device_half(half: Half) -> KvHalf {
     }
 }
 
+/// The first of the codes that stand for packed halves in records; those before it are element types of the device's pages.
+const PACKED: u8 = 16;
+
+/// The code of a packed half in records, where `own` is that of the device's pages.
+pub(super) fn code(packing: Packing, own: u8) -> u8 {
+    if packing == Packing::Exact { own } else { PACKED + packing.code() }
+}
+
+/// How a half of these elements is packed.
+fn packing(elements: Option<Elements>, half: Half) -> Packing {
+    let code = elements.and_then(|elements| elements[half as usize].checked_sub(PACKED));
+    code.and_then(Packing::from_code).unwrap_or_default()
+}
+
 impl PageIo for EngineIo {
-    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)]) -> Result<(), IoError> {
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)], elements: Option<Elements>) -> Result<(), IoError> {
         let pages: Vec<_> = pages.iter().map(|&(group, page)| (group, page.0)).collect();
-        admitted(self.transfers.copy_out(ticket, &pages, Packings::EXACT))
+        let packings = Packings { k: packing(elements, Half::K), v: packing(elements, Half::V) };
+        admitted(self.transfers.copy_out(ticket, &pages, packings))
     }
 
-    fn copy_in(&mut self, ticket: u64, halves: Vec<(usize, PageId, Half, Payload)>) -> Result<(), IoError> {
+    fn copy_in(
+        &mut self,
+        ticket: u64,
+        halves: Vec<(usize, PageId, Half, Payload)>,
+        elements: Option<Elements>,
+    ) -> Result<(), IoError> {
         let half = |(group, page, half, _): &(usize, PageId, Half, Payload)| HalfPage {
             group: *group,
             page: page.0,
             half: device_half(*half),
         };
-        let placed: Vec<_> = halves.iter().map(|h| (half(h), Packing::Exact, &*h.3)).collect();
+        let placed: Vec<_> = halves.iter().map(|h| (half(h), packing(elements, h.2), &*h.3)).collect();
         admitted(self.transfers.copy_in(ticket, &placed, self.verify))?;
         if self.verify {
             self.sent.insert(ticket, placed.iter().map(|(.., bytes)| integrity::sum(bytes)).collect());
@@ -148,10 +168,10 @@ mod tests {
     #[test]
     fn pages_go_and_come_back_with_their_sums() {
         let mut io = io(2, false);
-        io.copy_in(1, halves()).unwrap();
+        io.copy_in(1, halves(), None).unwrap();
         assert!(matches!(poll(&mut io)[..], [Done::In { ticket: 1 }]));
-        io.copy_out(2, &[(0, PageId(2)), (0, PageId(0))]).unwrap();
-        assert_eq!(io.copy_out(3, &[(0, PageId(1))]), Err(IoError::Busy));
+        io.copy_out(2, &[(0, PageId(2)), (0, PageId(0))], None).unwrap();
+        assert_eq!(io.copy_out(3, &[(0, PageId(1))], None), Err(IoError::Busy));
         let done = poll(&mut io);
         let [Done::Out { ticket: 2, pages }] = &done[..] else { panic!("{done:?}") };
         for ((payload, sum), (.., sent)) in pages[0].iter().zip(halves()) {
@@ -159,14 +179,14 @@ mod tests {
         }
         assert!(pages[1].iter().all(|(payload, _)| payload.iter().all(|&b| b == 0)));
         drop(done);
-        assert_eq!(io.copy_out(3, &[(0, PageId(1))]), Ok(()), "room comes back with the payloads");
-        assert!(matches!(io.copy_out(4, &[(0, PageId(4))]), Err(IoError::Device(_))));
+        assert_eq!(io.copy_out(3, &[(0, PageId(1))], None), Ok(()), "room comes back with the payloads");
+        assert!(matches!(io.copy_out(4, &[(0, PageId(4))], None), Err(IoError::Device(_))));
     }
 
     #[test]
     fn what_arrives_damaged_is_told() {
         let mut io = io(2, true);
-        io.copy_in(1, halves()).unwrap();
+        io.copy_in(1, halves(), None).unwrap();
         let done = poll(&mut io);
         let [Done::Failed { ticket: 1, error: IoError::Device(why) }] = &done[..] else { panic!("{done:?}") };
         assert!(why.contains("as it was sent"), "{why}");

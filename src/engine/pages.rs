@@ -154,6 +154,7 @@ impl Pages {
     pub fn open(&mut self, s: &mut Sequence) {
         self.unexpect(s);
         let announced = self.take_load(s);
+        self.rename(s);
         s.lease = Some(match (self.reuse, s.preempted, announced) {
             (false, _, _) => self.cache.blank(),
             (true, true, _) => self.cache.resume(&s.keys, s.findable(), self.now),
@@ -169,7 +170,16 @@ impl Pages {
     pub fn expect(&mut self, s: &mut Sequence) {
         if self.reuse && !s.asked {
             s.asked = true;
+            self.rename(s);
             s.expected = self.cache.expect(&s.keys, s.findable(), self.now);
+        }
+    }
+
+    /// Gives a sequence that takes restored pages the names under which the device has most of it.
+    fn rename(&self, s: &mut Sequence) {
+        if self.reuse && s.lossy {
+            let limit = s.findable();
+            self.cache.rename(&mut s.keys, limit, self.now);
         }
     }
 

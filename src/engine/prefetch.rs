@@ -8,6 +8,7 @@ use super::pages::Pages;
 use super::scheduler::Scheduler;
 use crate::kv::Keys;
 use crate::kv::Pace;
+use crate::kv::tier::manager::Ask;
 use std::sync::mpsc::Sender;
 
 /// What a prefetch did.
@@ -41,9 +42,9 @@ impl Pages {
     fn prefetch(&mut self, keys: &Keys, spare: Vec<usize>, answer: Sender<Prefetched>) {
         let (tokens, device) = (keys.tokens().len(), self.cached(keys));
         // Who asks wants them here whether that is faster than computing or not.
-        let pace = Pace::default();
+        let ask = Ask { limit: tokens, pace: Pace::default(), spare, announce: false, lossy: true };
         let below = self.below.as_mut();
-        let load = below.and_then(|below| below.load(&mut self.cache, keys, tokens, pace, spare, false, self.now));
+        let load = below.and_then(|below| below.load(&mut self.cache, keys, ask, self.now));
         match load {
             Some(load) => self.prefetches.push(Prefetch { load, tokens, device, answer }),
             None => {

@@ -202,7 +202,16 @@ fn submit(core: &mut Core<VirtualDevice>, number: u64, request: &Request<'_>) ->
     let output = Output::new(std::sync::mpsc::channel().0, Arc::default());
     let limit = (prompt.len() + request.output_length.max(1)).min(capacity);
     let sampling = SampleParams { seed: number, ..SampleParams::default() };
-    core.submit(Submission { prompt, salt: Vec::new(), priority: 0, limit, sampling, output, twins: Vec::new() });
+    core.submit(Submission {
+        prompt,
+        salt: Vec::new(),
+        exact: false,
+        priority: 0,
+        limit,
+        sampling,
+        output,
+        twins: Vec::new(),
+    });
     Ok(())
 }
 

@@ -85,6 +85,9 @@ pub struct Request {
     pub top_logits: usize,
     /// Keeps tenants apart: a request finds only what requests with the same salt have computed.
     pub salt: Vec<u8>,
+    /// Take no pages that were restored from quantised copies, nor what was computed on top of such: the answer is what computing
+    /// from scratch gives. Without a tier that quantises ([`super::TierSpec`]) every answer is.
+    pub exact: bool,
     /// Requests of higher priority leave the queue first; what runs is not interrupted for them.
     pub priority: i32,
 }
@@ -100,6 +103,7 @@ impl Request {
             ignore_eos: false,
             top_logits: 0,
             salt: Vec::new(),
+            exact: false,
             priority: 0,
         }
     }

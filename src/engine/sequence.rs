@@ -11,6 +11,8 @@ pub(super) struct Submission {
     pub prompt: Vec<u32>,
     /// Whose pages it may find.
     pub salt: Vec<u8>,
+    /// Whether it refuses pages restored from quantised copies.
+    pub exact: bool,
     /// Before whom it is served.
     pub priority: i32,
     /// Tokens at most, prompt included.
@@ -45,6 +47,8 @@ pub(super) struct Sequence {
     pub looked: bool,
     /// Whether it ran before and gave its pages up.
     pub preempted: bool,
+    /// Whether it takes pages restored from quantised copies.
+    pub lossy: bool,
     pub priority: i32,
     /// Whether the cache was told, while it waits, what it will ask for, and what of that is cached.
     pub asked: bool,
@@ -60,7 +64,7 @@ pub(super) struct Sequence {
 impl Sequence {
     /// A request that has not run yet; `keys` are those of its prompt.
     pub fn new(keys: Keys, submission: Submission) -> Self {
-        let Submission { prompt, limit, priority, sampling, output, twins, .. } = submission;
+        let Submission { prompt, limit, exact, priority, sampling, output, twins, .. } = submission;
         let prompt = prompt.len();
         Sequence {
             keys,
@@ -70,6 +74,7 @@ impl Sequence {
             load: None,
             looked: false,
             preempted: false,
+            lossy: !exact,
             priority,
             asked: false,
             expected: None,

@@ -271,8 +271,8 @@ impl Inner {
             twins.push_back(Twin { sampling: Sampling::of_sample(sampling, sample as u64), output });
         }
         if let Some(Twin { sampling, output }) = twins.pop_front() {
-            let (salt, priority, twins) = (request.salt.clone(), request.priority, twins.into());
-            let submission = Submission { prompt: ids, salt, priority, limit, sampling, output, twins };
+            let (salt, exact, priority, twins) = (request.salt.clone(), request.exact, request.priority, twins.into());
+            let submission = Submission { prompt: ids, salt, exact, priority, limit, sampling, output, twins };
             self.send(Message::Submit(Box::new(submission)))?;
         }
         Ok(streams)

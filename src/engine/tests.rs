@@ -207,6 +207,7 @@ fn submission(prompt: &[u32], tokens: usize) -> (Submission, Receiver<Event>) {
     let submission = Submission {
         prompt: prompt.to_vec(),
         salt: Vec::new(),
+        exact: false,
         priority: 0,
         limit: prompt.len() + tokens,
         sampling: Sampling { seed: Some(0), ..Sampling::default() }.params().unwrap(),

@@ -5,7 +5,13 @@
 //! * `key(root) = keyed_hash(fingerprint, epoch, salt)`: pages of another model, page size, KV type or numerics, of another
 //!   tenant or of an epoch before an invalidation have other keys everywhere, on every tier and every machine.
 //! * A prompt is hashed once; tokens appended later cost only their own pages.
+//! * A page restored from a quantised copy has a name that no computed page can have (`marks`), and so has every page
+//!   computed on top of it.
 use std::fmt;
+
+mod marks;
+
+pub use marks::{Elements, Mark};
 
 /// The name of a page on every tier.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,6 +103,8 @@ pub struct Keys {
     tokens: Vec<u32>,
     full: Vec<Key>,
     tail: Option<Key>,
+    /// Full pages that are restored from quantised copies, by index.
+    marks: Vec<(usize, Mark)>,
 }
 
 impl Keys {
@@ -104,7 +112,7 @@ impl Keys {
     pub fn new(root: Key, page_tokens: usize, tokens: &[u32]) -> Self {
         let page_tokens = page_tokens.max(1);
         let full = Vec::with_capacity(tokens.len() / page_tokens + 1);
-        let mut keys = Keys { root, page_tokens, tokens: Vec::new(), full, tail: None };
+        let mut keys = Keys { root, page_tokens, tokens: Vec::new(), full, tail: None, marks: Vec::new() };
         keys.extend(tokens);
         keys
     }
@@ -118,16 +126,24 @@ impl Keys {
         if tail.is_some() {
             tokens.pop();
         }
-        Keys { root, page_tokens: 2, tokens, full, tail }
+        Keys { root, page_tokens: 2, tokens, full, tail, marks: Vec::new() }
     }
 
     /// Appends tokens, hashing each page that becomes full.
     pub fn extend(&mut self, tokens: &[u32]) {
         self.tokens.extend_from_slice(tokens);
+        self.name_full();
+    }
+
+    fn name_full(&mut self) {
         while let Some(page) =
             self.tokens.get(self.full.len() * self.page_tokens..(self.full.len() + 1) * self.page_tokens)
         {
-            let key = self.full.last().unwrap_or(&self.root).child(page);
+            let above = self.full.last().unwrap_or(&self.root);
+            let key = match self.mark(self.full.len()) {
+                Some(mark) => above.restored(mark),
+                None => above.child(page),
+            };
             self.full.push(key);
         }
         self.name_tail();
@@ -137,6 +153,7 @@ impl Keys {
     pub fn truncate(&mut self, tokens: usize) {
         self.tokens.truncate(tokens);
         self.full.truncate(self.tokens.len() / self.page_tokens);
+        self.marks.retain(|(page, _)| *page < self.full.len());
         self.name_tail();
     }
 
@@ -158,6 +175,13 @@ impl Keys {
     /// All tokens.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
+    }
+
+    /// Whether the first `pages` pages are full in both sequences and hold the same tokens of the same tenant.
+    pub fn begins_alike(&self, other: &Keys, pages: usize) -> bool {
+        let tokens = pages * self.page_tokens;
+        let (ours, others) = (self.tokens.get(..tokens), other.tokens.get(..tokens));
+        self.root == other.root && ours.is_some() && ours == others
     }
 
     /// Keys of the full pages.
@@ -189,6 +213,11 @@ impl Keys {
     pub fn beginning(&self, index: usize, tokens: usize) -> Option<Key> {
         let page = self.page(index).get(..tokens)?;
         (index <= self.full.len()).then(|| self.above(index).child(page))
+    }
+
+    /// The key of the first `tokens` tokens of page `index`, which may be all of them.
+    pub fn name(&self, index: usize, tokens: usize) -> Option<Key> {
+        if tokens == self.page_tokens { self.key(index) } else { self.beginning(index, tokens) }
     }
 
     /// Tokens of page `index`: fewer than [`Keys::page_tokens`] in a partly filled one, none beyond the last.

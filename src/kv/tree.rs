@@ -8,9 +8,10 @@
 //! * A node may be evicted from a group when nothing pins it there and, unless the group has a window, no child of it is
 //!   resident there ([`View::evictable`]). Pinning the deepest node of a path thus protects the whole path.
 //! * Only full pages have children.
+//! * A node whose page is restored from a quantised copy says so, and so does every node below it.
 //! * A page is *kept* in a group if it may not go even once all that can go before it have gone: it is pinned or, unless the
 //!   group has a window, a page below it is kept. The number of kept pages is known at any time ([`Tree::kept`]).
-use super::key::Key;
+use super::key::{Elements, Key};
 use super::pool::PageId;
 use hashbrown::HashTable;
 
@@ -66,6 +67,10 @@ struct Extra {
     filled: bool,
     /// Groups in which the node is resident.
     resident: u16,
+    /// How the copy was kept that the page is restored from.
+    mark: Option<Elements>,
+    /// Whether it or a node above it is restored.
+    lossy: bool,
     expires: u64,
 }
 
@@ -139,7 +144,16 @@ impl Tree {
             p => (self.nodes[p as usize].depth + 1, self.nodes[p as usize].first_child),
         };
         let new = Node { key, parent, first_child: NONE, next, previous: NONE, depth, tokens: tokens.len() as u32 };
-        let extra = Extra { previous: NONE, next: NONE, ghost: false, filled: false, resident: 0, expires: u64::MAX };
+        let extra = Extra {
+            previous: NONE,
+            next: NONE,
+            ghost: false,
+            filled: false,
+            resident: 0,
+            mark: None,
+            lossy: parent != NONE && self.extra[parent as usize].lossy,
+            expires: u64::MAX,
+        };
         if node as usize == self.nodes.len() {
             self.nodes.push(new);
             self.extra.push(extra);
@@ -279,6 +293,22 @@ impl Tree {
     /// Whether the node ever had a page.
     pub fn was_filled(&self, node: NodeId) -> bool {
         self.extra[node as usize].filled
+    }
+
+    /// Says that a new node's page is restored from a copy of these elements.
+    pub(crate) fn mark(&mut self, node: NodeId, elements: Elements) {
+        let extra = &mut self.extra[node as usize];
+        (extra.mark, extra.lossy) = (Some(elements), true);
+    }
+
+    /// The elements of the copy that a node's page is restored from, if it is.
+    pub fn mark_of(&self, node: NodeId) -> Option<Elements> {
+        self.extra[node as usize].mark
+    }
+
+    /// Whether a node's page is restored or was computed on top of a restored one.
+    pub fn is_lossy(&self, node: NodeId) -> bool {
+        self.extra[node as usize].lossy
     }
 
     /// Serve the node only before this time, in ms.

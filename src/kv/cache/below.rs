@@ -7,7 +7,7 @@
 //! * In groups with full attention a page is below only if the page before it is: what can be found is a prefix there, too.
 //! * A page that was published and may have to be written below is pinned until it is let go with [`Cache::release`].
 use super::Cache;
-use crate::kv::key::{Key, Keys};
+use crate::kv::key::{Elements, Key, Keys};
 use crate::kv::policy::{Lru, Policy};
 use crate::kv::pool::PageId;
 use crate::kv::tier::state::{Below as State, BelowEvent};
@@ -25,7 +25,10 @@ pub(in crate::kv) struct Fresh {
 /// The tiers below, as far as the cache knows them.
 #[derive(Default)]
 pub(super) struct Below {
-    tiers: usize,
+    /// Of each tier of our own, how it keeps pages; `None`: as they are.
+    pub(super) elements: Vec<Option<Elements>>,
+    /// How any tier keeps pages other than as they are, each once.
+    pub(super) packings: Vec<Elements>,
     /// Whether published pages are to be told.
     watched: bool,
     fresh: Vec<Fresh>,
@@ -37,9 +40,9 @@ pub(super) struct Below {
 const STATE_BITS: u32 = State::CODE_BITS;
 
 impl Cache {
-    /// One more tier of our own below the others; `policy` orders its groups with full attention. To be called before the first
-    /// request. Returns its number.
-    pub fn add_tier(&mut self, mut policy: impl FnMut() -> Box<dyn Policy>) -> usize {
+    /// One more tier of our own below the others, which keeps pages as they are or as `elements`; `policy` orders its groups with
+    /// full attention. To be called before the first request. Returns its number.
+    pub fn add_tier(&mut self, elements: Option<Elements>, mut policy: impl FnMut() -> Box<dyn Policy>) -> usize {
         debug_assert!(self.tree.is_empty(), "policies see every request");
         for group in 0..self.groups() {
             let window = self.tree.window(group);
@@ -49,8 +52,11 @@ impl Cache {
                 Some(_) => Box::new(Lru::default()),
             });
         }
-        self.below.tiers += 1;
-        self.below.tiers - 1
+        self.below.elements.push(elements);
+        if let Some(elements) = elements {
+            self.know_packing(elements);
+        }
+        self.tiers() - 1
     }
 
     /// From now on published pages are told by [`Cache::take_fresh`].
@@ -60,7 +66,12 @@ impl Cache {
 
     /// Number of tiers of our own below the device.
     pub fn tiers(&self) -> usize {
-        self.below.tiers
+        self.below.elements.len()
+    }
+
+    /// Whether a tier of our own keeps pages as they are.
+    pub(in crate::kv) fn keeps_exact(&self, tier: usize) -> bool {
+        self.below.elements[tier].is_none()
     }
 
     fn tier_group(&self, tier: usize, group: usize) -> usize {
@@ -88,6 +99,18 @@ impl Cache {
     /// Lets go of a page that was told as fresh.
     pub(in crate::kv) fn release(&mut self, fresh: &Fresh) {
         self.unpin(fresh.group, fresh.node);
+    }
+
+    /// Pins a page that was told as fresh once more.
+    pub(in crate::kv) fn retain(&mut self, fresh: &Fresh) {
+        self.tree.pin(fresh.group, fresh.node);
+    }
+
+    /// Whether tiers that keep pages as `elements` may take a page from the device: the filling page is not quantised, and a
+    /// restored one is not quantised once more as it was before, which could give another one.
+    pub(in crate::kv) fn may_be_kept(&self, node: NodeId, elements: Option<Elements>) -> bool {
+        let whole = self.tree.tokens(node).len() == self.page_tokens;
+        elements.is_none() || whole && elements != self.tree.mark_of(node)
     }
 
     pub(super) fn note_withdrawn(&mut self, node: NodeId) {
@@ -228,6 +251,11 @@ impl Cache {
         (*self.tree.key(node), parent, self.tree.tokens(node))
     }
 
+    /// Whether a node's page is restored or was computed on top of a restored one, and the elements of the copy if it is restored.
+    pub(in crate::kv) fn mark_of(&self, node: NodeId) -> (bool, Option<Elements>) {
+        (self.tree.is_lossy(node), self.tree.mark_of(node))
+    }
+
     /// The node of a key.
     pub(in crate::kv) fn node(&self, key: &Key) -> Option<NodeId> {
         self.tree.find(key)
@@ -238,23 +266,26 @@ impl Cache {
         self.tree.page(group, node).filter(|_| self.tree.expires(node) > now)
     }
 
-    /// Makes the nodes of pages that a tier held when it was opened known, as far as a request names them: `held` says by key
-    /// which groups the tier has, and forgets it. The copies are there.
+    /// Makes the page of the first `tokens` tokens of page `index` known, which a tier held when it was opened: the copy is there.
+    /// False if it has no place in the tree or the tier.
     pub(in crate::kv) fn claim_below(
         &mut self,
-        tier: usize,
-        group: usize,
-        parent: &Key,
-        key: Key,
-        tokens: &[u32],
+        (tier, group): (usize, usize),
+        keys: &Keys,
+        index: usize,
+        tokens: usize,
         now: u64,
     ) -> bool {
-        let parent = self.tree.find(parent).unwrap_or_else(|| self.tree.root(*parent));
+        let Some(key) = keys.name(index, tokens) else { return false };
+        let above = keys.above(index);
+        let parent = self.tree.find(&above).unwrap_or_else(|| self.tree.root(above));
+        let page = &keys.page(index)[..tokens];
         let node = match self.tree.find(&key) {
-            Some(node) if self.tree.parent(node) != Some(parent) || self.tree.tokens(node) != tokens => return false,
+            Some(node) if self.tree.parent(node) != Some(parent) || self.tree.tokens(node) != page => return false,
             Some(node) => node,
             None => {
-                let node = self.tree.add(parent, key, tokens);
+                let mark = keys.mark(index).filter(|_| tokens == keys.page_tokens());
+                let node = self.name_node(parent, key, page, mark);
                 for (at, policy) in self.policies.iter_mut().enumerate() {
                     policy.grow(self.tree.view(at), now, &[node]);
                 }

@@ -4,19 +4,20 @@
 //! with [`Cache::join`] when its pages are here, so that it is one request to them and to the counters.
 use super::Cache;
 use super::lease::Lease;
-use crate::kv::key::{Key, Keys};
+use super::names::Scope;
+use crate::kv::key::{Elements, Key, Keys};
 use crate::kv::pool::PageId;
-use crate::kv::tree::{NONE, NodeId};
+use crate::kv::tree::NONE;
 
 /// Where a page of a group can be had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kv) enum Place {
     /// It is on the device.
     Device,
-    /// On a tier of our own, by its number.
-    Own(usize),
+    /// On a tier of our own, by its number; under the name of what it is restored from if `source`.
+    Own { tier: usize, source: bool },
     /// In a store that others use too; the tier's index was found by asking it.
-    Shared(usize),
+    Shared { tier: usize, source: bool },
 }
 
 /// What of a prompt could be had without computing it.
@@ -43,8 +44,8 @@ pub struct Announced {
     named: usize,
 }
 
-/// Finds by page index and group in which shared store a page is.
-pub(in crate::kv) type Located<'a> = &'a dyn Fn(usize, usize) -> Option<usize>;
+/// Finds by page index, group and how copies are kept (`None`: as they are) in which shared store a page is.
+pub(in crate::kv) type Located<'a> = &'a dyn Fn(usize, usize, Option<Elements>) -> Option<usize>;
 
 impl Cache {
     /// Tells the policies of a request that will [`Cache::join`].
@@ -78,11 +79,12 @@ impl Cache {
         self.find(keys, &mut path);
         let device = self.reach(keys, &path, limit, now);
         let limit = limit.min(keys.tokens().len());
-        let pages = self.extent(keys, &path, limit, now, located).max(device.pages);
+        let scope = Scope::all(located);
+        let pages = self.extent(keys, &path, limit, now, scope).max(device.pages);
         let places = |index: usize| -> Vec<Option<Place>> {
             let place = |group: usize| match self.tree.window(group) {
                 Some(window) if index + window < pages => None,
-                _ => self.place(path.get(index).copied(), index, group, located),
+                _ => self.place((path.get(index).copied(), keys.mark(index)), index, group, scope),
             };
             (0..self.groups()).map(place).collect()
         };
@@ -100,45 +102,6 @@ impl Cache {
         wanted
     }
 
-    fn place(&self, node: Option<NodeId>, index: usize, group: usize, located: Located<'_>) -> Option<Place> {
-        if let Some(node) = node {
-            if self.tree.page(group, node).is_some() {
-                return Some(Place::Device);
-            }
-            let own = (0..self.tiers()).find(|&tier| self.state_below(tier, group, node).readable());
-            if let Some(tier) = own {
-                return Some(Place::Own(tier));
-            }
-        }
-        located(index, group).map(Place::Shared)
-    }
-
-    /// Full pages that every group can serve, wherever they are.
-    fn extent(&self, keys: &Keys, path: &[NodeId], limit: usize, now: u64, located: Located<'_>) -> usize {
-        let full = keys.full().len().min(limit / self.page_tokens);
-        let (mut runs, mut pages) = (vec![0; self.groups()], 0);
-        for index in 0..full {
-            let node = path.get(index).copied();
-            if node.is_some_and(|node| self.tree.expires(node) <= now) {
-                break;
-            }
-            let mut served = true;
-            for (group, run) in runs.iter_mut().enumerate() {
-                let here = self.place(node, index, group, located).is_some();
-                *run = if here { *run + 1 } else { 0 };
-                match self.tree.window(group) {
-                    None if !here => return pages,
-                    None => {}
-                    Some(window) => served &= *run >= window.min(index + 1),
-                }
-            }
-            if served {
-                pages = index + 1;
-            }
-        }
-        pages
-    }
-
     /// The longest partly filled page below that continues the wanted pages: the end of an earlier turn has a key of its own.
     fn tail_below(&self, keys: &Keys, wanted: &Wanted, limit: usize, now: u64) -> Option<(usize, Vec<Option<Place>>)> {
         let least = if wanted.pages == wanted.from { wanted.partial } else { 0 };
@@ -149,8 +112,11 @@ impl Cache {
                 return None;
             }
             // It goes to a page of its own in every group, also where the device still has it in one.
-            let own = |group: usize| (0..self.tiers()).find(|&tier| self.state_below(tier, group, node).readable());
-            (0..self.groups()).map(|group| own(group).map(|tier| Some(Place::Own(tier)))).collect()
+            let own = |group: usize| {
+                let has = |&tier: &usize| self.state_below(tier, group, node).readable() && self.keeps_exact(tier);
+                (0..self.tiers()).find(has).map(|tier| Some(Place::Own { tier, source: false }))
+            };
+            (0..self.groups()).map(own).collect()
         };
         let most = (limit - wanted.pages * self.page_tokens).min(self.page_tokens - 1);
         (least + 1..=most).rev().find_map(|tokens| {
@@ -204,7 +170,7 @@ impl Cache {
 
     /// Pages of each group that [`Cache::lease_for`] would take.
     pub(in crate::kv) fn room_for(&self, wanted: &Wanted) -> Vec<usize> {
-        let below = |place: &Option<Place>| matches!(place, Some(Place::Own(_) | Place::Shared(_)));
+        let below = |place: &Option<Place>| matches!(place, Some(Place::Own { .. } | Place::Shared { .. }));
         (0..self.groups()).map(|group| wanted.places.iter().filter(|p| below(&p[group])).count()).collect()
     }
 }

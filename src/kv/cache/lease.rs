@@ -215,7 +215,7 @@ impl Cache {
         (0..self.groups()).for_each(|group| self.unpin(group, node));
         lease.filled -= tokens;
         if counted {
-            self.counters.forgo(tokens as u64, whole);
+            self.counters.forgo(tokens as u64, whole, self.tree.is_lossy(node));
         }
         true
     }

@@ -2,7 +2,7 @@
 use super::Cache;
 use super::lease::{Lease, Partial};
 use super::stats::Misses;
-use crate::kv::key::Keys;
+use crate::kv::key::{Key, Keys, Mark};
 use crate::kv::tree::NodeId;
 
 /// Children looked at for the longest common part of a half-matching page, newest first.
@@ -52,8 +52,8 @@ impl Cache {
     /// The path of a sequence whose pages are all full and all there, so that a lease on it changes nothing but pins, counts and
     /// what policies know ([`Cache::visit_whole`]); `None` for any other.
     pub(super) fn find_whole(&self, keys: &Keys, limit: usize, now: u64) -> Option<Vec<NodeId>> {
-        // A curve is told of every request, and needs its keys.
-        let told = self.curve.is_some();
+        // A curve is told of every request, and restored pages are counted apart; both need the keys.
+        let told = self.curve.is_some() || keys.first_mark().is_some();
         if told || keys.pages() == 0 || keys.tail().is_some() || keys.tokens().len() > limit {
             return None;
         }
@@ -182,10 +182,22 @@ impl Cache {
         };
         for index in known..keys.pages() {
             let Some(key) = keys.key(index).filter(|key| self.tree.find(key).is_none()) else { break };
-            parent = self.tree.add(parent, key, keys.page(index));
+            parent = self.name_node(parent, key, keys.page(index), keys.mark(index));
             path.push(parent);
         }
         known
+    }
+
+    /// A new node for a page, which lasts no longer than what it is restored from.
+    pub(super) fn name_node(&mut self, parent: NodeId, key: Key, page: &[u32], mark: Option<&Mark>) -> NodeId {
+        let node = self.tree.add(parent, key, page);
+        if let Some(mark) = mark {
+            self.tree.mark(node, mark.elements);
+            if let Some(source) = self.tree.find(&mark.source) {
+                self.tree.expire_at(node, self.tree.expires(source));
+            }
+        }
+        node
     }
 
     pub(super) fn reach(&self, keys: &Keys, known: &[NodeId], limit: usize, now: u64) -> Reach {
@@ -233,6 +245,8 @@ impl Cache {
         candidates
             .into_iter()
             .filter(|&node| self.tree.parent(node) == Some(parent) && self.tree.expires(node) > now)
+            // The page that is begun with it would have the name of one that is computed.
+            .filter(|&node| self.tree.mark_of(node).is_none())
             .filter(|&node| (0..self.groups()).all(|group| self.tree.page(group, node).is_some()))
             .map(|node| {
                 let tokens = common(self.tree.tokens(node), wanted);
@@ -271,6 +285,7 @@ impl Cache {
                 }
             }
         }
+        let lossy_copy = reach.partial.is_some_and(|partial| self.tree.is_lossy(partial.node));
         let counters = &mut self.counters;
         counters.requests += 1;
         counters.pages += keys.pages() as u64;
@@ -278,6 +293,9 @@ impl Cache {
         counters.tokens += keys.tokens().len() as u64;
         counters.hit_tokens += (reach.pages * self.page_tokens) as u64 + copied;
         counters.copied_tokens += copied;
+        let exact = keys.first_mark().unwrap_or(reach.pages).min(reach.pages);
+        counters.lossy_tokens += ((reach.pages - exact) * self.page_tokens) as u64;
+        counters.lossy_tokens += if lossy_copy { copied } else { 0 };
         counters.missed = missed;
     }
 

@@ -24,6 +24,7 @@ mod fetch;
 mod invalidate;
 mod lease;
 mod lookup;
+mod names;
 mod shared;
 mod stats;
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use fetch::Announced;
 pub(in crate::kv) use fetch::{Place, Wanted};
 pub use lease::{Lease, PageCopy};
 pub use lookup::Expected;
+pub(in crate::kv) use names::Scope;
 pub use shared::{SharedCache, SharedLease};
 pub use stats::{Counters, Misses, Probes};
 

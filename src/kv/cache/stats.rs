@@ -21,6 +21,8 @@ pub struct Counters {
     pub hit_tokens: u64,
     /// Of these, found in half-matching pages, which are copied.
     pub copied_tokens: u64,
+    /// Of these, in pages that were restored from quantised copies, or computed on top of such.
+    pub lossy_tokens: u64,
     /// Tokens that forks share with the leases they were made of. They are no part of `tokens`.
     pub forked_tokens: u64,
     /// Tokens not found, by reason.
@@ -113,8 +115,9 @@ impl Misses {
 
 impl Counters {
     /// Tokens counted as found in a half-matching page had to be computed after all.
-    pub(super) fn forgo(&mut self, tokens: u64, whole: bool) {
+    pub(super) fn forgo(&mut self, tokens: u64, whole: bool, lossy: bool) {
         self.hit_tokens -= tokens;
+        self.lossy_tokens -= if lossy { tokens } else { 0 };
         self.copied_tokens -= tokens;
         self.hits -= u64::from(whole);
         self.missed.crowded += tokens;

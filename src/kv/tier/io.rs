@@ -7,6 +7,7 @@
 //! * Each accepted ticket ends once, as one [`Done`].
 use super::Half;
 use crate::kv::integrity;
+use crate::kv::key::Elements;
 use crate::kv::pool::PageId;
 use std::collections::VecDeque;
 use std::fmt;
@@ -15,18 +16,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Copies between a device's pages and host memory. One thread calls it.
 pub trait PageIo: Send {
-    /// Starts taking both halves of `pages` (group and page) to host memory, and the checksums of what the device holds.
+    /// Starts taking both halves of `pages` (group and page) to host memory, as they are or quantised to `elements`, and the
+    /// checksums of what leaves the device.
     ///
     /// # Errors
-    /// [`IoError::Busy`] while too little host memory is free for copies.
-    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)]) -> Result<(), IoError>;
+    /// [`IoError::Busy`] while too little host memory is free for copies, [`IoError::Device`] for elements that the device does
+    /// not know.
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)], elements: Option<Elements>) -> Result<(), IoError>;
 
-    /// Starts putting half pages into pages of the device.
+    /// Starts putting half pages into pages of the device: halves kept as they are, or all of pages quantised to `elements`.
     ///
     /// # Errors
     /// [`IoError::Busy`] while too little host memory is free for copies, [`IoError::Device`] for a payload that is not as
-    /// long as half a page.
-    fn copy_in(&mut self, ticket: u64, halves: Vec<(usize, PageId, Half, Payload)>) -> Result<(), IoError>;
+    /// long as half a page of these elements.
+    fn copy_in(
+        &mut self,
+        ticket: u64,
+        halves: Vec<(usize, PageId, Half, Payload)>,
+        elements: Option<Elements>,
+    ) -> Result<(), IoError>;
 
     /// Appends what ended since the last call.
     fn poll(&mut self, done: &mut Vec<Done>);
@@ -39,8 +47,8 @@ pub enum Done {
     Out {
         /// Of the call.
         ticket: u64,
-        /// For each page, K and V with [`integrity::sum`] as the device computed it before the copy.
-        pages: Vec<[(Payload, u64); 2]>,
+        /// For each page, K and V.
+        pages: Vec<[CopiedHalf; 2]>,
     },
     /// The pages of a [`PageIo::copy_in`] hold what was put into them.
     In {
@@ -54,6 +62,17 @@ pub enum Done {
         /// Why.
         error: IoError,
     },
+}
+
+/// Half a page in host memory.
+#[derive(Debug)]
+pub struct CopiedHalf {
+    /// Its bytes.
+    pub payload: Payload,
+    /// [`integrity::sum`] of them, as the device computed it before the copy.
+    pub sum: u64,
+    /// Root mean square of what quantising it lost, relative to that of its elements; 0 if it is as it was.
+    pub error: f32,
 }
 
 /// Why a copy was not made.
@@ -102,6 +121,15 @@ impl fmt::Debug for Payload {
 /// The two halves of each page of each group, in host memory.
 pub type MemoryPages = Vec<Vec<[Vec<u8>; 2]>>;
 
+/// Quantises half pages in host memory.
+pub trait Packer: Send {
+    /// The packed bytes and their relative error, see [`CopiedHalf::error`]; `None` for a code that is not known.
+    fn pack(&self, element: u8, bytes: &[u8]) -> Option<(Vec<u8>, f32)>;
+
+    /// The bytes of the half page; `None` for a code or a length that is not known.
+    fn unpack(&self, element: u8, packed: &[u8]) -> Option<Vec<u8>>;
+}
+
 /// A device whose pages are in host memory: for the cache without a GPU, and for tests. A copy is made as late as it may be,
 /// in the poll that tells of it, so that a page given away too early shows.
 pub struct MemoryIo {
@@ -111,6 +139,7 @@ pub struct MemoryIo {
     latency: u64,
     most: usize,
     polls: u64,
+    packer: Option<Box<dyn Packer>>,
 }
 
 struct Copy {
@@ -119,14 +148,19 @@ struct Copy {
 }
 
 enum Direction {
-    Out(Vec<(usize, PageId)>),
-    In(Vec<(usize, PageId, Half, Payload)>),
+    Out(Vec<(usize, PageId)>, Option<Elements>),
+    In(Vec<(usize, PageId, Half, Payload)>, Option<Elements>),
 }
 
 impl MemoryIo {
     /// Copies from and to `pages` that take `latency` polls more than the first, at most `most` at once.
     pub fn new(pages: Arc<Mutex<MemoryPages>>, latency: u64, most: usize) -> Self {
-        MemoryIo { pages, queue: VecDeque::new(), latency, most, polls: 0 }
+        MemoryIo { pages, queue: VecDeque::new(), latency, most, polls: 0, packer: None }
+    }
+
+    /// With copies that this quantises.
+    pub fn with_packer(self, packer: impl Packer + 'static) -> Self {
+        MemoryIo { packer: Some(Box::new(packer)), ..self }
     }
 
     /// The pages.
@@ -143,44 +177,72 @@ impl MemoryIo {
     }
 
     fn end(&self, Copy { ticket, what }: Copy) -> Done {
+        let ended = match what {
+            Direction::Out(wanted, elements) => {
+                self.take_out(&wanted, elements).map(|pages| Done::Out { ticket, pages })
+            }
+            Direction::In(halves, elements) => self.put_in(halves, elements).map(|()| Done::In { ticket }),
+        };
+        let unknown = || IoError::Device("no packer for these elements and pages".into());
+        ended.unwrap_or_else(|| Done::Failed { ticket, error: unknown() })
+    }
+
+    fn take_out(&self, wanted: &[(usize, PageId)], elements: Option<Elements>) -> Option<Vec<[CopiedHalf; 2]>> {
+        let pages = self.pages();
+        let half = |(group, page): (usize, PageId), half: Half| {
+            let bytes = &pages[group][page.index()][half as usize];
+            let (bytes, error) = match elements {
+                None => (bytes.clone(), 0.0),
+                Some(elements) => self.packer.as_ref()?.pack(elements[half as usize], bytes)?,
+            };
+            Some(CopiedHalf { sum: integrity::sum(&bytes), payload: Payload::new(bytes), error })
+        };
+        wanted.iter().map(|&page| Some([half(page, Half::K)?, half(page, Half::V)?])).collect()
+    }
+
+    fn put_in(&self, halves: Vec<(usize, PageId, Half, Payload)>, elements: Option<Elements>) -> Option<()> {
         let mut pages = self.pages();
-        match what {
-            Direction::Out(wanted) => {
-                let half = |bytes: &Vec<u8>| (Payload::new(bytes.clone()), integrity::sum(bytes));
-                let page = |(group, page): (usize, PageId)| pages[group][page.index()].each_ref().map(half);
-                Done::Out { ticket, pages: wanted.into_iter().map(page).collect() }
+        for (group, page, half, payload) in halves {
+            let place = &mut pages[group][page.index()][half as usize];
+            let bytes = match elements {
+                None => payload.to_vec(),
+                Some(elements) => self.packer.as_ref()?.unpack(elements[half as usize], &payload)?,
+            };
+            if bytes.len() != place.len() {
+                return None;
             }
-            Direction::In(halves) => {
-                for (group, page, half, payload) in halves {
-                    pages[group][page.index()][half as usize].copy_from_slice(&payload);
-                }
-                Done::In { ticket }
-            }
+            *place = bytes;
         }
+        Some(())
     }
 }
 
 impl PageIo for MemoryIo {
-    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)]) -> Result<(), IoError> {
+    fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)], elements: Option<Elements>) -> Result<(), IoError> {
         let held = self.pages();
         if let Some((group, page)) = pages.iter().find(|(g, p)| held.get(*g).is_none_or(|g| p.index() >= g.len())) {
             return Err(IoError::Device(format!("group {group} has no {page}")));
         }
         drop(held);
-        self.start(ticket, Direction::Out(pages.to_vec()))
+        self.start(ticket, Direction::Out(pages.to_vec(), elements))
     }
 
-    fn copy_in(&mut self, ticket: u64, halves: Vec<(usize, PageId, Half, Payload)>) -> Result<(), IoError> {
+    fn copy_in(
+        &mut self,
+        ticket: u64,
+        halves: Vec<(usize, PageId, Half, Payload)>,
+        elements: Option<Elements>,
+    ) -> Result<(), IoError> {
         let held = self.pages();
         for (group, page, half, payload) in &halves {
             let place = held.get(*group).and_then(|g| g.get(page.index())).map(|page| page[*half as usize].len());
-            if place != Some(payload.len()) {
+            if place.is_none_or(|place| elements.is_none() && place != payload.len()) {
                 let bytes = payload.len();
                 return Err(IoError::Device(format!("{bytes} bytes do not fit half of {page} of group {group}")));
             }
         }
         drop(held);
-        self.start(ticket, Direction::In(halves))
+        self.start(ticket, Direction::In(halves, elements))
     }
 
     fn poll(&mut self, done: &mut Vec<Done>) {
@@ -202,12 +264,12 @@ mod tests {
         let page = |n: u8| [vec![n; 4], vec![n + 100; 4]];
         let pages = Arc::new(Mutex::new(vec![vec![page(0), page(1), page(2)]]));
         let mut io = MemoryIo::new(pages, 1, 2);
-        io.copy_out(7, &[(0, PageId(1))]).unwrap();
-        io.copy_in(8, vec![(0, PageId(2), Half::V, Payload::after(vec![9u8; 6], 2))]).unwrap();
-        assert_eq!(io.copy_out(9, &[]), Err(IoError::Busy));
-        assert!(matches!(io.copy_out(9, &[(0, PageId(3))]), Err(IoError::Device(_))));
+        io.copy_out(7, &[(0, PageId(1))], None).unwrap();
+        io.copy_in(8, vec![(0, PageId(2), Half::V, Payload::after(vec![9u8; 6], 2))], None).unwrap();
+        assert_eq!(io.copy_out(9, &[], None), Err(IoError::Busy));
+        assert!(matches!(io.copy_out(9, &[(0, PageId(3))], None), Err(IoError::Device(_))));
         assert!(matches!(
-            io.copy_in(9, vec![(0, PageId(0), Half::K, Payload::new([1u8; 3]))]),
+            io.copy_in(9, vec![(0, PageId(0), Half::K, Payload::new([1u8; 3]))], None),
             Err(IoError::Device(_))
         ));
         let mut done = Vec::new();
@@ -215,8 +277,8 @@ mod tests {
         assert!(done.is_empty());
         io.poll(&mut done);
         let [Done::Out { ticket: 7, pages }, Done::In { ticket: 8 }] = &done[..] else { panic!("{done:?}") };
-        assert_eq!((&*pages[0][0].0, &*pages[0][1].0), (&[1u8; 4][..], &[101u8; 4][..]));
-        assert_eq!(pages[0][1].1, integrity::sum(&[101; 4]));
+        assert_eq!((&*pages[0][0].payload, &*pages[0][1].payload), (&[1u8; 4][..], &[101u8; 4][..]));
+        assert_eq!((pages[0][1].sum, pages[0][1].error), (integrity::sum(&[101; 4]), 0.0));
         assert_eq!(io.pages()[0][2], [vec![2; 4], vec![9; 4]]);
     }
 }

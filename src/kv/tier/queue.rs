@@ -61,6 +61,7 @@ pub(super) struct Want {
     pub epoch: u64,
     pub tokens: Arc<[u32]>,
     pub size: (u8, usize),
+    pub lossy: bool,
 }
 
 /// What is asked of a tier.
@@ -296,6 +297,7 @@ impl Want {
             epoch: self.epoch,
             tokens: &self.tokens,
             sizes: std::slice::from_ref(&self.size),
+            lossy: self.lossy,
         }
     }
 }

@@ -128,6 +128,8 @@ pub struct Expected<'a> {
     pub tokens: &'a [u32],
     /// Bytes of the payload for each element type that is welcome: `(element, bytes)`.
     pub sizes: &'a [(u8, usize)],
+    /// Whether it is a quantised copy, or of a page computed from one.
+    pub lossy: bool,
 }
 
 impl Expected<'_> {
@@ -263,7 +265,7 @@ fn agrees(meta: &Meta, expected: &Expected<'_>, payload: usize) -> Result<(), Ca
     if meta.tokens != expected.tokens {
         return Err(Cause::Tokens);
     }
-    if !expected.sizes.contains(&(meta.element, payload)) {
+    if !expected.sizes.contains(&(meta.element, payload)) || meta.lossy != expected.lossy {
         return Err(Cause::Format);
     }
     Ok(())
@@ -307,6 +309,7 @@ mod tests {
             epoch: meta.epoch,
             tokens: &meta.tokens,
             sizes: &[(1, 256)],
+            lossy: false,
         }
     }
 
@@ -352,6 +355,7 @@ mod tests {
             (Expected { epoch: 5, ..expect(&meta) }, Cause::Stale),
             (Expected { tokens: &meta.tokens[1..], ..expect(&meta) }, Cause::Tokens),
             (Expected { sizes: &[(2, 256), (1, 255)], ..expect(&meta) }, Cause::Format),
+            (Expected { lossy: true, ..expect(&meta) }, Cause::Format),
         ];
         for (expected, cause) in cases {
             assert_eq!(decode(&record, &expected, None).unwrap_err(), cause);

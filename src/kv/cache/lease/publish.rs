@@ -63,7 +63,7 @@ impl Cache {
             None => self.tree.root(keys.root()),
         };
         match self.tree.find(&key) {
-            None => Some((self.tree.add(parent, key, keys.page(index)), true)),
+            None => Some((self.name_node(parent, key, keys.page(index), keys.mark(index)), true)),
             Some(node) if self.tree.parent(node) != Some(parent) || self.tree.tokens(node) != keys.page(index) => None,
             Some(node) if self.tree.expires(node) > now => Some((node, false)),
             // Out of service: a page computed anew may take its place once the old one is gone.

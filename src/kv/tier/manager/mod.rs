@@ -8,15 +8,16 @@
 //! * A device page is pinned from its publication until its copy to host memory has ended or was given up.
 //! * What is in flight is bounded: pages being copied, pages that wait for it, bytes in each tier's queue, loads. What does not
 //!   fit is not kept below, and counted; nothing that computes waits for it.
+//! * A page leaves the device once for each way in which tiers keep it (`down`); it is pinned once for each.
 //! * A tier of our own never gets more than its budget: room is made by its policies before a write is queued.
 //! * Only payloads that passed every check reach the device; a page that fails one is computed.
-use super::queue::{Queue, Reply};
+use super::queue::{Command, Queue, Reply};
 use super::stack::{TierCounters, Tiers};
-use super::{Done, PageIo, RecordKey, record};
-use crate::kv::cache::{Cache, Fresh};
-use crate::kv::key::Key;
+use super::{Done, PageIo, RecordKey, Store, record};
+use crate::kv::cache::Cache;
+use crate::kv::key::{Elements, Key};
 use crate::kv::policy;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -26,19 +27,30 @@ mod down;
 mod unclaimed;
 mod up;
 
-use down::CopyOut;
+use down::{CopyOut, Line};
 use unclaimed::Unclaimed;
 use up::Load;
-pub use up::Loaded;
+pub use up::{Ask, Loaded};
 
 /// A half page's element type, a code of the engine's, and its bytes; for K and V.
 pub type PageShape = [(u8, usize); 2];
+
+/// How a tier keeps pages that it quantises. The filling page is never quantised, so it is not kept there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Form {
+    /// The pages of each group; the same elements in all.
+    pub shapes: Vec<PageShape>,
+    /// A page of which a half loses more than this is not kept; see [`super::CopiedHalf::error`].
+    pub error: f32,
+}
 
 /// Choices of a [`Manager`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ManagerConfig {
     /// The pages of each group.
     pub shapes: Vec<PageShape>,
+    /// How each tier keeps them, nearest first; `None`, or none, is as they are.
+    pub forms: Vec<Option<Form>>,
     /// Pages on their way from the device to host memory at once.
     pub copying: usize,
     /// Published pages that wait to be copied, at most.
@@ -63,6 +75,7 @@ impl ManagerConfig {
     pub fn new(shapes: Vec<PageShape>) -> Self {
         ManagerConfig {
             shapes,
+            forms: Vec::new(),
             copying: 64,
             backlog: 1024,
             queued: 256 << 20,
@@ -94,6 +107,8 @@ pub struct TierReport {
     pub written: u64,
     /// Pages that were not kept because too much was in flight.
     pub busy: u64,
+    /// Pages that were not kept because quantising them loses too much.
+    pub too_lossy: u64,
     /// Pages that made room for others.
     pub evicted: u64,
     /// Loads that were not made because computing was faster.
@@ -105,6 +120,11 @@ struct Tier {
     queue: Queue,
     /// Its number in the cache, if it is our own.
     own: Option<usize>,
+    /// How it keeps pages, and the elements of that where they are not the device's.
+    shapes: Vec<PageShape>,
+    elements: Option<Elements>,
+    /// The most that a half may lose.
+    error: f32,
     budget: u64,
     /// Bytes of the budget that a page of each group takes.
     costs: Vec<u64>,
@@ -124,12 +144,45 @@ pub struct Manager {
     ticket: u64,
     copies_out: HashMap<u64, CopyOut>,
     copying: usize,
-    backlog: VecDeque<Fresh>,
+    lines: Vec<Line>,
     loads: BTreeMap<u64, Load>,
     /// Which load a copy belongs to.
     copies_in: HashMap<u64, u64>,
     done: Vec<Done>,
     now: u64,
+}
+
+impl Tier {
+    fn new(cache: &mut Cache, queue: Queue, store: &dyn Store, config: &ManagerConfig, form: Option<Form>) -> Self {
+        let (elements, error) = (form.as_ref().and_then(Form::elements), form.as_ref().map_or(0.0, |form| form.error));
+        let shapes = form.map_or_else(|| config.shapes.clone(), |form| form.shapes);
+        let half = |bytes: usize| store.cost(record::size(cache.page_tokens(), bytes));
+        let costs: Vec<u64> = shapes.iter().map(|page| page.iter().map(|(_, n)| half(*n)).sum()).collect();
+        let usage = store.usage();
+        let own = (usage.budget != u64::MAX).then(|| {
+            let pages = usage.budget / costs.iter().copied().max().unwrap_or(1).max(1);
+            cache.add_tier(elements, || config.policy.build(pages as usize, None))
+        });
+        elements.into_iter().for_each(|elements| cache.know_packing(elements));
+        let unclaimed = if own.is_some() { Unclaimed::of(store) } else { Unclaimed::default() };
+        let report = TierReport { name: store.name().into(), budget: usage.budget, ..TierReport::default() };
+        let bytes = unclaimed.pages().map(|(_, group)| costs.get(group).copied().unwrap_or(0)).sum();
+        let mut tier =
+            Tier { queue, own, shapes, elements, error, budget: usage.budget, costs, bytes, unclaimed, report };
+        tier.queue.send(Command::Remove(std::mem::take(&mut tier.unclaimed.orphans)));
+        tier
+    }
+
+    /// Bytes of a page of a group.
+    fn page_bytes(&self, group: usize) -> u64 {
+        self.shapes[group].iter().map(|(_, bytes)| *bytes as u64).sum()
+    }
+}
+
+impl Form {
+    fn elements(&self) -> Option<Elements> {
+        self.shapes.first().map(|page| page.map(|(element, _)| element))
+    }
 }
 
 impl Manager {
@@ -143,20 +196,10 @@ impl Manager {
         let mut below = Vec::new();
         for (index, store) in tiers.stores().enumerate() {
             let here = config.calls_in_poll.is_some();
-            let mut queue = Queue::new(index, Arc::clone(&tiers), sender.clone(), config.queued, here)?;
-            let half = |bytes: usize| store.cost(record::size(cache.page_tokens(), bytes));
-            let costs: Vec<u64> = config.shapes.iter().map(|page| page.iter().map(|(_, n)| half(*n)).sum()).collect();
-            let usage = store.usage();
-            let own = (usage.budget != u64::MAX).then(|| {
-                let pages = usage.budget / costs.iter().copied().max().unwrap_or(1).max(1);
-                cache.add_tier(|| config.policy.build(pages as usize, None))
-            });
-            let mut unclaimed = if own.is_some() { Unclaimed::of(store) } else { Unclaimed::default() };
-            queue.send(super::queue::Command::Remove(std::mem::take(&mut unclaimed.orphans)));
-            let report = TierReport { name: store.name().into(), budget: usage.budget, ..TierReport::default() };
-            let bytes = unclaimed.pages().map(|(_, group)| costs.get(group).copied().unwrap_or(0)).sum();
-            below.push(Tier { queue, own, budget: usage.budget, costs, bytes, unclaimed, report });
+            let queue = Queue::new(index, Arc::clone(&tiers), sender.clone(), config.queued, here)?;
+            below.push(Tier::new(cache, queue, store, &config, config.forms.get(index).cloned().flatten()));
         }
+        let lines = Line::of(&below);
         cache.tell_fresh();
         Ok(Manager {
             config,
@@ -167,7 +210,7 @@ impl Manager {
             ticket: 0,
             copies_out: HashMap::new(),
             copying: 0,
-            backlog: VecDeque::new(),
+            lines,
             loads: BTreeMap::new(),
             copies_in: HashMap::new(),
             done: Vec::new(),
@@ -217,7 +260,7 @@ impl Manager {
 
     /// Device pages that are held to be copied out.
     pub fn held(&self, cache: &Cache) -> usize {
-        self.copying + self.backlog.len() + cache.fresh()
+        self.copying + self.waiting() + cache.fresh()
     }
 
     /// Whether device pages are held that come free by themselves: by copies, and by loads that nobody waits for any more.
@@ -252,7 +295,7 @@ impl Manager {
             let mut names: Vec<RecordKey> = keys.iter().flat_map(|key| names(*key, 0..groups)).collect();
             let dropped = keys.iter().flat_map(|key| self.below[index].unclaimed.drop_below(key)).collect::<Vec<_>>();
             names.extend(dropped.into_iter().flat_map(|(key, group)| names_of(key, group)));
-            self.below[index].queue.send(super::queue::Command::Remove(names));
+            self.below[index].queue.send(Command::Remove(names));
             self.recount(cache, index);
         }
     }

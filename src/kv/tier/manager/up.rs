@@ -4,7 +4,7 @@
 //! fetches them in batches (`fetch`). Here is its life, from the request that asks for it to the one that takes it.
 use super::Manager;
 use crate::kv::cache::{Announced, Cache, Lease, Wanted};
-use crate::kv::key::Keys;
+use crate::kv::key::{Elements, Keys};
 use crate::kv::pace::Pace;
 use std::collections::{HashMap, VecDeque};
 
@@ -13,28 +13,41 @@ mod locate;
 
 use fetch::Batch;
 
+/// What is asked of a load.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Tokens at most.
+    pub limit: usize,
+    /// How fast computing them would be.
+    pub pace: Pace,
+    /// Pages of each group that are left to others.
+    pub spare: Vec<usize>,
+    /// Whether the policies are to be told of the request.
+    pub announce: bool,
+    /// Whether pages may be restored from quantised copies.
+    pub lossy: bool,
+}
+
 /// What a load brought.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Loaded {
     /// For [`Cache::join`], if it was announced.
     pub announced: Option<Announced>,
     /// Tokens that came from below.
     pub tokens: usize,
+    /// Of the request, with the names of what was restored.
+    pub keys: Keys,
 }
 
 /// Pages on their way up.
 pub(super) struct Load {
     /// Of the whole request.
     keys: Keys,
-    limit: usize,
-    pace: Pace,
-    /// Pages of each group that others need.
-    spare: Vec<usize>,
-    announce: bool,
+    ask: Ask,
     announced: Option<Announced>,
     phase: Phase,
-    /// Pages that shared stores say they have.
-    located: HashMap<(usize, usize), usize>,
+    /// By page, group and how it is kept, which shared store says that it has it.
+    located: Located,
     wanted: Wanted,
     /// Of what is loaded, the partly filled page included.
     arriving: Keys,
@@ -47,11 +60,14 @@ pub(super) struct Load {
     abandoned: bool,
 }
 
+type Located = HashMap<(usize, usize, Option<Elements>), usize>;
+
 enum Phase {
-    /// A tier is asked which pages it has; those it was asked for.
+    /// A tier is asked which pages it has; those it was asked for, and whose turn it is.
     Locating {
         asked: Vec<(usize, usize)>,
         question: usize,
+        turn: usize,
     },
     /// A tier is asked for the partly filled page after the full ones; tokens of the pages it was asked for, in all groups.
     LocatingTail {
@@ -80,36 +96,23 @@ impl Load {
 }
 
 impl Manager {
-    /// Begins to bring up what the tiers have of the first `limit` tokens of a request; the load's number, or `None` if there is
-    /// nothing to bring. `spare` pages of each group are left to others. With `announce` the policies are told of the request.
-    #[allow(clippy::too_many_arguments)]
-    pub fn load(
-        &mut self,
-        cache: &mut Cache,
-        keys: &Keys,
-        limit: usize,
-        pace: Pace,
-        spare: Vec<usize>,
-        announce: bool,
-        now: u64,
-    ) -> Option<u64> {
+    /// Begins to bring up what the tiers have of a request; the load's number, or `None` if there is nothing to bring.
+    pub fn load(&mut self, cache: &mut Cache, keys: &Keys, ask: Ask, now: u64) -> Option<u64> {
         self.now = now;
         if self.loads.len() >= self.config.loads {
             return None;
         }
-        self.claim(cache, keys, limit);
-        let wanted = cache.look_below(keys, limit, now, &|_, _| None);
+        let ask = Ask { limit: ask.limit.min(keys.tokens().len()), lossy: ask.lossy && cache.is_lossy(), ..ask };
+        let keys = self.claim(cache, keys, &ask);
+        let wanted = cache.look_below(&keys, ask.limit, now, &|_, _, _| None);
         let load = Load {
-            keys: keys.clone(),
-            limit: limit.min(keys.tokens().len()),
-            pace,
-            spare,
-            announce,
+            arriving: keys.clone(),
+            keys,
+            ask,
             announced: None,
             phase: Phase::Over,
             located: HashMap::new(),
             wanted,
-            arriving: keys.clone(),
             lease: None,
             batches: VecDeque::new(),
             next: 0,
@@ -133,11 +136,14 @@ impl Manager {
         self.loads.get(&id).is_none_or(Load::is_over)
     }
 
-    /// Whether a load is bringing page `index` of a request, so that others who need it can wait.
-    pub fn loads_page(&self, keys: &Keys, index: usize) -> bool {
+    /// Whether a load is bringing page `index` of a request, so that others who need it can wait; `lossy`: also one that is
+    /// restored from a quantised copy.
+    pub fn loads_page(&self, keys: &Keys, index: usize, lossy: bool) -> bool {
         let same = |load: &Load| {
             let full = load.wanted.from + load.end.min(load.wanted.pages - load.wanted.from);
-            index >= load.wanted.from && index < full && load.arriving.key(index) == keys.key(index)
+            let arriving = &load.arriving;
+            let restored = || lossy && arriving.is_lossy(index) && arriving.begins_alike(keys, index + 1);
+            index >= load.wanted.from && index < full && (arriving.key(index) == keys.key(index) || restored())
         };
         self.loads.values().any(|load| !load.is_over() && !load.abandoned && same(load))
     }
@@ -150,9 +156,9 @@ impl Manager {
     /// Ends a load that is over: its pages are in the cache, pinned by nobody. `None` if it was not worth making.
     pub fn take(&mut self, cache: &mut Cache, id: u64) -> Option<Loaded> {
         let mut load = self.loads.remove(&id)?;
-        let loaded = load.lease.as_ref().map(|_| Loaded { announced: load.announced, tokens: load.tokens });
+        let loaded = load.lease.is_some();
         self.let_go(cache, &mut load);
-        loaded
+        loaded.then_some(Loaded { announced: load.announced, tokens: load.tokens, keys: load.keys })
     }
 
     /// Ends a load whose request is gone; what is on its way arrives first.
@@ -177,7 +183,7 @@ impl Manager {
     /// Gives a load's pages to the cache, the partly filled one too.
     fn let_go(&mut self, cache: &mut Cache, load: &mut Load) {
         let Some(lease) = load.lease.take() else { return };
-        self.backlog.extend(cache.take_fresh());
+        self.take_fresh(cache);
         let computed = lease.filled();
         cache.finish(lease, &load.arriving, computed, self.now);
         // The partly filled page, which is below already.

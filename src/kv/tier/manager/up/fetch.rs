@@ -5,6 +5,7 @@
 use super::super::super::queue::{Answered, Command, Want};
 use super::super::super::{Half, IoError, Payload, RecordKey};
 use super::super::Manager;
+use super::super::down::SharedBytes;
 use super::{Load, Phase};
 use crate::kv::cache::{Cache, Fresh};
 use crate::kv::key::Key;
@@ -37,15 +38,9 @@ const FETCHED: Stage = Stage::Copying { sent: 0, calls: 0 };
 
 struct Item {
     tier: usize,
+    /// It lies under the name of what the page is restored from.
+    source: bool,
     record: Option<(Arc<Vec<u8>>, usize)>,
-}
-
-struct Shared(Arc<Vec<u8>>);
-
-impl AsRef<[u8]> for Shared {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
 }
 
 impl Batch {
@@ -67,6 +62,13 @@ fn number(groups: usize, page: usize, group: usize, half: Half) -> usize {
 /// Page, group and half of a [`number`].
 fn place(groups: usize, item: usize) -> (usize, usize, Half) {
     (item / 2 / groups, item / 2 % groups, Half::ALL[item % 2])
+}
+
+impl Load {
+    /// The name of a page, or of what it is restored from.
+    fn name(&self, index: usize, source: bool) -> Option<Key> {
+        if source { self.arriving.mark(index).map(|mark| mark.source) } else { self.arriving.key(index) }
+    }
 }
 
 impl Manager {
@@ -98,11 +100,11 @@ impl Manager {
         let mut items = BTreeMap::new();
         for page in pages.clone() {
             for group in 0..cache.groups() {
-                let Some(tier) = load.wanted.places[page][group].and_then(|place| self.tier_of(place)) else {
+                let Some((tier, source)) = load.wanted.places[page][group].and_then(|place| self.tier_of(place)) else {
                     continue;
                 };
                 for half in Half::ALL {
-                    items.insert(number(cache.groups(), page, group, half), Item { tier, record: None });
+                    items.insert(number(cache.groups(), page, group, half), Item { tier, source, record: None });
                 }
             }
         }
@@ -116,20 +118,27 @@ impl Manager {
     fn get(&mut self, groups: usize, id: u64, load: &Load, asked: &[usize]) {
         let Some(batch) = load.batches.iter().find(|batch| batch.is_fetching()) else { return };
         for tier in 0..self.below.len() {
-            let of_tier = asked.iter().filter(|item| batch.items.get(item).is_some_and(|i| i.tier == tier));
-            let wants: Vec<Want> = of_tier.filter_map(|&item| self.want(groups, load, item)).collect();
+            let of_tier =
+                asked.iter().filter_map(|item| Some((*item, batch.items.get(item).filter(|i| i.tier == tier)?)));
+            let wants: Vec<Want> = of_tier.filter_map(|(item, how)| self.want(groups, load, item, how)).collect();
             if !wants.is_empty() {
                 self.below[tier].queue.send(Command::Get { load: id, wants });
             }
         }
     }
 
-    fn want(&self, groups: usize, load: &Load, item: usize) -> Option<Want> {
+    fn want(&self, groups: usize, load: &Load, item: usize, how: &Item) -> Option<Want> {
         let (page, group, half) = place(groups, item);
         let index = load.wanted.from + page;
-        let name = RecordKey { key: load.arriving.key(index)?, group: group as u16, half };
-        let size = self.config.shapes[group][half as usize];
-        Some(Want { item, name, epoch: load.keys.root().short(), tokens: load.arriving.page(index).into(), size })
+        let tier = &self.below[how.tier];
+        Some(Want {
+            item,
+            name: RecordKey { key: load.name(index, how.source)?, group: group as u16, half },
+            epoch: load.keys.root().short(),
+            tokens: load.arriving.page(index).into(),
+            size: tier.shapes[group][half as usize],
+            lossy: tier.elements.is_some() || load.arriving.is_lossy(index),
+        })
     }
 
     /// A tier answered a read: what it does not have whole is asked of the next one.
@@ -139,19 +148,23 @@ impl Manager {
         let (mut again, mut answered) = (Vec::new(), 0);
         for (item, record) in found {
             let (page, group, _) = place(groups, item);
-            let key = load.arriving.key(load.wanted.from + page);
-            if let (None, Some(key), Some(own)) = (&record, &key, self.below[tier].own) {
-                cache.lose_below(own, group, key);
-            }
-            let next = match &record {
-                Some(_) => None,
-                None => key.and_then(|key| self.next_tier(cache, tier, group, &key)),
+            let index = load.wanted.from + page;
+            let batch = load.batches.iter().find(|batch| batch.is_fetching());
+            let Some(source) = batch.and_then(|batch| batch.items.get(&item)).map(|entry| entry.source) else {
+                continue;
             };
+            let mut next = None;
+            if record.is_none() {
+                if let (Some(key), Some(own)) = (load.name(index, source), self.below[tier].own) {
+                    cache.lose_below(own, group, &key);
+                }
+                next = self.next_tier(cache, &load, (index, group), (tier, source));
+            }
             let batch = load.batches.iter_mut().find(|batch| batch.is_fetching());
             let Some(entry) = batch.and_then(|batch| batch.items.get_mut(&item)) else { continue };
             match (record, next) {
                 (None, Some(next)) => {
-                    entry.tier = next;
+                    (entry.tier, entry.source) = next;
                     again.push(item);
                 }
                 (None, None) => {
@@ -173,11 +186,22 @@ impl Manager {
         self.loads.insert(id, load);
     }
 
-    /// The next tier below `tier` that has a page, or may.
-    fn next_tier(&self, cache: &Cache, tier: usize, group: usize, key: &Key) -> Option<usize> {
-        (tier + 1..self.below.len()).find(|&next| match self.below[next].own {
-            None => true,
-            Some(own) => cache.node(key).is_some_and(|node| cache.state_below(own, group, node).readable()),
+    /// After a tier and name that did not have a page of a group, the next that has it, or may.
+    fn next_tier(
+        &self,
+        cache: &Cache,
+        load: &Load,
+        (index, group): (usize, usize),
+        asked: (usize, bool),
+    ) -> Option<(usize, bool)> {
+        let kept = load.arriving.mark(index).map(|mark| mark.elements);
+        let all = (asked.0..self.below.len()).flat_map(|tier| [(tier, false), (tier, true)]);
+        all.filter(|&next| next > asked).find(|&(tier, source)| {
+            let below = &self.below[tier];
+            let Some(own) = below.own else { return below.elements == kept && source == kept.is_some() };
+            let faithful = below.elements == kept || below.elements.is_none() && !source;
+            let node = load.name(index, source).and_then(|key| cache.node(&key));
+            faithful && node.is_some_and(|node| cache.state_below(own, group, node).readable())
         })
     }
 
@@ -191,18 +215,24 @@ impl Manager {
             let had = number(groups, batch.pages.end, 0, Half::K);
             let items: Vec<usize> = batch.items.range(..had).map(|(item, _)| *item).collect();
             while sent < items.len() && !load.abandoned {
-                let piece = &items[sent..items.len().min(sent + 2 * self.config.piece)];
+                let elements = |item: &usize| {
+                    let (page, _, _) = place(groups, *item);
+                    load.arriving.mark(load.wanted.from + page).map(|mark| mark.elements)
+                };
+                let rest = &items[sent..items.len().min(sent + 2 * self.config.piece)];
+                let packed = elements(&rest[0]);
+                let piece = rest.split(|item| elements(item) != packed).next().unwrap_or(rest);
                 let half = |&item: &usize| {
                     let (page, group, half) = place(groups, item);
                     let to = load.lease.as_ref()?.page(group, load.wanted.from + page)?;
                     let (record, payload) = batch.items.get(&item)?.record.as_ref()?;
-                    Some((group, to, half, Payload::after(Shared(Arc::clone(record)), *payload)))
+                    Some((group, to, half, Payload::after(SharedBytes(Arc::clone(record)), *payload)))
                 };
                 let halves: Vec<_> = piece.iter().filter_map(half).collect();
                 self.ticket += 1;
                 let whole = halves.len() == piece.len();
                 match if whole {
-                    self.io.copy_in(self.ticket, halves)
+                    self.io.copy_in(self.ticket, halves, packed)
                 } else {
                     Err(IoError::Device("a half is missing".into()))
                 } {
@@ -254,7 +284,7 @@ impl Manager {
             return;
         }
         let Some(lease) = &mut load.lease else { return };
-        self.backlog.extend(cache.take_fresh());
+        self.take_fresh(cache);
         let before = lease.filled();
         let tokens = ((load.wanted.from + end) * load.keys.page_tokens()).min(load.arriving.tokens().len());
         cache.publish(lease, &load.arriving, tokens, self.now);
@@ -267,23 +297,24 @@ impl Manager {
             }
         }
         for fresh in cache.take_fresh() {
-            match self.records_of(cache, load, &batch, &fresh) {
-                Some(records) => {
-                    self.promote(cache, &fresh, records);
-                    cache.release(&fresh);
-                }
-                None => self.backlog.push_back(fresh),
-            }
+            let records = self.records_of(cache, load, &batch, &fresh);
+            self.promote(cache, fresh, records);
         }
     }
 
-    /// The records that a page of a batch came from.
-    fn records_of(&self, cache: &Cache, load: &Load, batch: &Batch, fresh: &Fresh) -> Option<[Arc<Vec<u8>>; 2]> {
+    /// The records that a page of a batch came from, and where their payloads begin.
+    fn records_of(
+        &self,
+        cache: &Cache,
+        load: &Load,
+        batch: &Batch,
+        fresh: &Fresh,
+    ) -> Option<[(Arc<Vec<u8>>, usize); 2]> {
         let key = cache.page_of(fresh.node).0;
         let page = batch.pages.clone().find(|page| load.arriving.key(load.wanted.from + page) == Some(key))?;
         let record = |half: Half| {
             let item = batch.items.get(&number(cache.groups(), page, fresh.group, half))?;
-            item.record.as_ref().map(|(record, _)| Arc::clone(record))
+            item.record.clone()
         };
         Some([record(Half::K)?, record(Half::V)?])
     }

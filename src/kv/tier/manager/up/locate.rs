@@ -1,13 +1,14 @@
 //! What the tiers have of a request, and whether loading it is worth it.
 //!
-//! Tiers of our own are answered for by the tree, shared stores are asked: for full pages in growing questions, then for the
+//! Exact pages are looked for first, on all tiers; where they end, quantised copies, if they are welcome; then what was computed
+//! on top of those, and so on. Tiers of our own are answered for by the tree, shared stores are asked: for full pages in growing questions, then for the
 //! partly filled page after them by every length that it may have, longest first.
 use super::super::super::queue::Command;
 use super::super::super::{Half, RecordKey};
 use super::super::{Manager, names_of};
-use super::{Load, Phase};
-use crate::kv::cache::{Cache, Place};
-use crate::kv::key::Keys;
+use super::{Ask, Load, Phase};
+use crate::kv::cache::{Cache, Place, Scope};
+use crate::kv::key::{Keys, Mark};
 
 /// One in this many loads that should be slower than computing is made nevertheless, to measure again.
 const PROBE: u64 = 16;
@@ -22,68 +23,128 @@ impl Manager {
         self.ask(cache, id, 0, FIRST_QUESTION);
     }
 
-    /// Gives what the tiers held when they were opened its nodes, as far as a request names it.
-    pub(super) fn claim(&mut self, cache: &mut Cache, keys: &Keys, limit: usize) {
-        for index in 0..self.below.len() {
-            let Some(own) = self.below[index].own else { continue };
-            if self.below[index].unclaimed.len() == 0 {
+    /// The shared stores that a load asks, in turn: first those that keep pages as they are.
+    fn askable(&self, lossy: bool) -> Vec<usize> {
+        let shared = |exact: bool| {
+            let right =
+                move |tier: &usize| self.below[*tier].own.is_none() && self.below[*tier].elements.is_none() == exact;
+            (0..self.below.len()).filter(right)
+        };
+        shared(true).chain(shared(false).filter(|_| lossy)).collect()
+    }
+
+    /// Asks the shared stores from the one at place `turn` on what they have beyond what is known; when nobody is left to ask,
+    /// once more by the names of what follows on restored pages, if there are any; then decides.
+    fn ask(&mut self, cache: &mut Cache, id: u64, turn: usize, question: usize) {
+        let groups = cache.groups();
+        let Some(load) = self.loads.get(&id) else { return };
+        let full = load.keys.full().len().min(load.ask.limit / load.keys.page_tokens());
+        for (turn, tier) in self.askable(load.ask.lossy).into_iter().enumerate().skip(turn) {
+            let elements = self.below[tier].elements;
+            let known = load.located.keys().filter(|(.., kept)| *kept == elements).map(|(page, ..)| page + 1).max();
+            let first = load.wanted.pages.max(known.unwrap_or(0));
+            if first >= full {
                 continue;
             }
-            for page in 0..keys.full().len() {
-                self.claim_page(cache, keys, (index, own), page, keys.page(page).len());
-            }
-            let pages = cache.look_below(keys, limit, self.now, &|_, _| None).pages;
-            for tokens in 1..=keys.page(pages).len().min(keys.page_tokens() - 1) {
-                self.claim_page(cache, keys, (index, own), pages, tokens);
-            }
-        }
-    }
-
-    fn claim_page(&mut self, cache: &mut Cache, keys: &Keys, tier: (usize, usize), page: usize, tokens: usize) {
-        let (index, own) = tier;
-        let key = if tokens == keys.page_tokens() { keys.key(page) } else { keys.beginning(page, tokens) };
-        let Some(key) = key else { return };
-        for group in 0..cache.groups() {
-            let below = &mut self.below[index];
-            if below.unclaimed.take(&key, group)
-                && !cache.claim_below(own, group, &keys.above(page), key, &keys.page(page)[..tokens], self.now)
-            {
-                below.bytes -= below.costs[group];
-                below.queue.send(Command::Remove(names_of(key, group).to_vec()));
-            }
-        }
-    }
-
-    /// Asks the shared stores from tier `from` on what they have beyond what is known; decides when nobody is left to ask.
-    fn ask(&mut self, cache: &mut Cache, id: u64, from: usize, question: usize) {
-        let groups = cache.groups();
-        let shared = (from..self.below.len()).find(|&tier| self.below[tier].own.is_none());
-        let Some(load) = self.loads.get_mut(&id) else { return };
-        let full = load.keys.full().len().min(load.limit / load.keys.page_tokens());
-        let first = load.wanted.pages.max(load.located.keys().map(|(page, _)| page + 1).max().unwrap_or(0));
-        if let Some(tier) = shared
-            && first < full
-        {
             let pages = first..full.min(first + question);
             let asked: Vec<(usize, usize)> = pages.flat_map(|page| (0..groups).map(move |g| (page, g))).collect();
             let name = |&(page, group): &(usize, usize)| {
                 load.keys.key(page).map(|key| RecordKey { key, group: group as u16, half: Half::K })
             };
             let names = asked.iter().filter_map(name).collect();
-            load.phase = Phase::Locating { asked, question };
+            if let Some(load) = self.loads.get_mut(&id) {
+                load.phase = Phase::Locating { asked, question, turn };
+            }
             self.below[tier].queue.send(Command::Locate { load: id, names });
             return;
         }
-        self.ask_tail(cache, id, 0);
+        match self.restore(cache, id) {
+            true => self.ask(cache, id, 0, FIRST_QUESTION),
+            false => self.ask_tail(cache, id, 0),
+        }
+    }
+
+    /// Gives the pages of a load that can only be restored the names of such; whether there were any.
+    fn restore(&mut self, cache: &Cache, id: u64) -> bool {
+        let Some(load) = self.loads.get_mut(&id).filter(|load| load.ask.lossy) else { return false };
+        let located = |page, group, kept| load.located.get(&(page, group, kept)).copied();
+        let keys = cache.resolve(load.keys.clone(), load.ask.limit, self.now, Scope::all(&located));
+        if keys.full() == load.keys.full() {
+            return false;
+        }
+        load.wanted = cache.look_below(&keys, load.ask.limit, self.now, &located);
+        let pages = load.wanted.pages;
+        // What was asked beyond has other names now.
+        load.located.retain(|(page, ..), _| *page < pages);
+        (load.arriving, load.keys) = (keys.clone(), keys);
+        true
+    }
+
+    /// Gives what the tiers held when they were opened its nodes, as far as a request names it. Returns the names under which
+    /// most of it is on the device and tiers of our own.
+    pub(super) fn claim(&mut self, cache: &mut Cache, keys: &Keys, ask: &Ask) -> Keys {
+        let mut keys = keys.clone();
+        loop {
+            for index in 0..self.below.len() {
+                if let Some(own) = self.below[index].own.filter(|_| self.below[index].unclaimed.len() > 0) {
+                    self.claim_from(cache, &keys, (index, own), ask);
+                }
+            }
+            let next = if ask.lossy {
+                cache.resolve(keys.clone(), ask.limit, self.now, Scope::all(&|_, _, _| None))
+            } else {
+                keys.clone()
+            };
+            if next.full() == keys.full() {
+                return keys;
+            }
+            keys = next;
+        }
+    }
+
+    fn claim_from(&mut self, cache: &mut Cache, keys: &Keys, tier: (usize, usize), ask: &Ask) {
+        for page in 0..keys.full().len() {
+            self.claim_page(cache, keys, tier, page, keys.page(page).len());
+        }
+        let pages = cache.look_below(keys, ask.limit, self.now, &|_, _, _| None).pages;
+        if let Some(elements) = self.below[tier.0].elements.filter(|_| ask.lossy) {
+            // Copies of pages that were restored before, under their own names.
+            let mut restored = keys.clone();
+            let sources = keys.full().get(pages..).unwrap_or_default();
+            restored.restore(pages, sources.iter().map(|&source| Mark { source, elements }));
+            (pages..keys.full().len()).all(|page| self.claim_page(cache, &restored, tier, page, keys.page_tokens()));
+        }
+        for tokens in 1..=keys.page(pages).len().min(keys.page_tokens() - 1) {
+            self.claim_page(cache, keys, tier, pages, tokens);
+        }
+    }
+
+    /// Claims a page for each group; whether any was there.
+    fn claim_page(&mut self, cache: &mut Cache, keys: &Keys, tier: (usize, usize), page: usize, tokens: usize) -> bool {
+        let (index, own) = tier;
+        let Some(key) = keys.name(page, tokens) else { return false };
+        let mut any = false;
+        for group in 0..cache.groups() {
+            let below = &mut self.below[index];
+            if !below.unclaimed.take(&key, group) {
+                continue;
+            }
+            any = true;
+            if !cache.claim_below((own, group), keys, page, tokens, self.now) {
+                below.bytes -= below.costs[group];
+                below.queue.send(Command::Remove(names_of(key, group).to_vec()));
+            }
+        }
+        any
     }
 
     /// Asks the shared stores from tier `from` on for the partly filled page after the full ones.
     fn ask_tail(&mut self, cache: &mut Cache, id: u64, from: usize) {
         let groups = cache.groups();
-        let shared = (from..self.below.len()).find(|&tier| self.below[tier].own.is_none());
+        let shared = self.askable(false).into_iter().find(|tier| *tier >= from);
         let Some(load) = self.loads.get_mut(&id) else { return };
         let (page, tokens) = (load.wanted.pages, load.keys.page_tokens());
-        let most = (load.limit - page * tokens).min(tokens - 1);
+        let most = (load.ask.limit - page * tokens).min(tokens - 1);
         let least = if page == load.wanted.from { load.wanted.partial } else { 0 }.max(load.wanted.tail);
         if let Some(tier) = shared
             && least < most
@@ -108,16 +169,15 @@ impl Manager {
         let groups = cache.groups();
         let Some(load) = self.loads.get_mut(&id) else { return };
         match std::mem::replace(&mut load.phase, Phase::Over) {
-            Phase::Locating { asked, question } => {
+            Phase::Locating { asked, question, turn } => {
                 let whole = there.len() == asked.len() && there.iter().all(|there| *there);
+                let elements = self.below[tier].elements;
                 let found = asked.into_iter().zip(there).filter(|(_, there)| **there);
-                load.located.extend(found.map(|(place, _)| (place, tier)));
-                let located = std::mem::take(&mut load.located);
-                load.wanted = cache
-                    .look_below(&load.keys, load.limit, self.now, &|page, group| located.get(&(page, group)).copied());
-                load.located = located;
-                let (from, question) = if whole { (tier, question * 4) } else { (tier + 1, FIRST_QUESTION) };
-                self.ask(cache, id, from, question);
+                load.located.extend(found.map(|((page, group), _)| ((page, group, elements), tier)));
+                let located = |page, group, kept| load.located.get(&(page, group, kept)).copied();
+                load.wanted = cache.look_below(&load.keys, load.ask.limit, self.now, &located);
+                let (turn, question) = if whole { (turn, question * 4) } else { (turn + 1, FIRST_QUESTION) };
+                self.ask(cache, id, turn, question);
             }
             Phase::LocatingTail { asked } => {
                 let whole = |chunk: &[bool]| chunk.len() == groups && chunk.iter().all(|there| *there);
@@ -125,7 +185,7 @@ impl Manager {
                 if let Some(&tokens) = found {
                     load.wanted.places.truncate(load.wanted.pages - load.wanted.from);
                     load.wanted.tail = tokens;
-                    load.wanted.places.push(vec![Some(Place::Shared(tier)); groups]);
+                    load.wanted.places.push(vec![Some(Place::Shared { tier, source: false }); groups]);
                 }
                 self.ask_tail(cache, id, tier + 1);
             }
@@ -141,8 +201,8 @@ impl Manager {
             _ => self.now,
         };
         // The device may have changed while stores were asked.
-        let located = |page: usize, group: usize| load.located.get(&(page, group)).copied();
-        let mut wanted = cache.look_below(&load.keys, load.limit, self.now, &located);
+        let located = |page, group, kept| load.located.get(&(page, group, kept)).copied();
+        let mut wanted = cache.look_below(&load.keys, load.ask.limit, self.now, &located);
         if (wanted.from, wanted.pages) == (load.wanted.from, load.wanted.pages) && wanted.tail < load.wanted.tail {
             wanted = load.wanted;
         }
@@ -151,7 +211,7 @@ impl Manager {
         let tokens = full * load.keys.page_tokens() + load.wanted.tail;
         let gained = tokens.saturating_sub(if full > 0 || load.wanted.tail > 0 { load.wanted.partial } else { tokens });
         let room = cache.room_for(&load.wanted);
-        let fits = (0..cache.groups()).all(|g| cache.available(g) >= room[g] + load.spare[g]);
+        let fits = (0..cache.groups()).all(|g| cache.available(g) >= room[g] + load.ask.spare[g]);
         if gained > 0 && !fits && self.held(cache) > 0 && self.now - since < CROWDED {
             load.phase = Phase::Crowded { since };
             self.loads.insert(id, load);
@@ -161,7 +221,7 @@ impl Manager {
             load.lease = cache.lease_for(&load.keys, &load.wanted);
         }
         if load.lease.is_some() {
-            load.announced = load.announce.then(|| cache.announce(&load.keys, load.limit, self.now));
+            load.announced = load.ask.announce.then(|| cache.announce(&load.keys, load.ask.limit, self.now));
             load.arriving.truncate(load.wanted.pages * load.keys.page_tokens() + load.wanted.tail);
             load.end = load.wanted.places.len();
             load.phase = Phase::Fetching;
@@ -173,12 +233,12 @@ impl Manager {
     /// Whether reading should take less time than computing, by what was measured of both.
     fn is_faster(&mut self, load: &Load, tokens: usize) -> bool {
         let before = load.wanted.from * load.keys.page_tokens();
-        let Some(computing) = load.pace.compute(before, tokens) else { return true };
+        let Some(computing) = load.ask.pace.compute(before, tokens) else { return true };
         let mut bytes = vec![0u64; self.below.len()];
         for places in &load.wanted.places {
             for (group, place) in places.iter().enumerate() {
-                if let Some(tier) = place.and_then(|place| self.tier_of(place)) {
-                    bytes[tier] += self.config.shapes[group].iter().map(|(_, bytes)| *bytes as u64).sum::<u64>();
+                if let Some((tier, _)) = place.and_then(|place| self.tier_of(place)) {
+                    bytes[tier] += self.below[tier].page_bytes(group);
                 }
             }
         }
@@ -196,11 +256,14 @@ impl Manager {
         report.slower.is_multiple_of(PROBE)
     }
 
-    pub(super) fn tier_of(&self, place: Place) -> Option<usize> {
+    /// A place's tier, and whether it is under the name of what it is restored from; `None` for the device.
+    pub(super) fn tier_of(&self, place: Place) -> Option<(usize, bool)> {
         match place {
             Place::Device => None,
-            Place::Own(own) => self.below.iter().position(|tier| tier.own == Some(own)),
-            Place::Shared(tier) => Some(tier),
+            Place::Own { tier, source } => {
+                self.below.iter().position(|below| below.own == Some(tier)).map(|tier| (tier, source))
+            }
+            Place::Shared { tier, source } => Some((tier, source)),
         }
     }
 }
