@@ -48,6 +48,7 @@ fn expected(meta: &Meta) -> Expected<'_> {
         epoch: meta.epoch,
         tokens: &meta.tokens,
         sizes: &SIZES,
+        lossy: false,
     }
 }
 
@@ -198,7 +199,7 @@ fn no_fault_reaches_a_request_or_leaks_a_page() {
             0 => drop(world.cache.invalidate_salt(&salt)),
             1..4 => {
                 let keys = world.cache.keys(&salt, &prompt);
-                if let Some(load) = world.begin(&keys) {
+                if let Some(load) = world.begin(&keys, false) {
                     (0..rng.below(10)).for_each(|_| world.poll());
                     world.manager.abandon(&mut world.cache, load);
                 }

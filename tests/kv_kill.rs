@@ -93,6 +93,7 @@ fn killed_writers_leave_only_whole_pages() {
                 epoch: 0,
                 tokens: &meta.tokens,
                 sizes: &[(1, PAYLOAD)],
+                lossy: false,
             };
             let Fetched::Hit { record, payload, .. } = &tiers.fetch(&[expected])[0] else { continue };
             let body = &record[*payload..];

@@ -144,7 +144,7 @@ proptest! {
                 }
                 Call::Abandon { salt, stem, stem_tokens, polls } => {
                     let keys = world.cache.keys(&[salt], &text(100 * stem, stem_tokens));
-                    if let Some(load) = world.begin(&keys) {
+                    if let Some(load) = world.begin(&keys, false) {
                         (0..polls).for_each(|_| world.poll());
                         world.manager.abandon(&mut world.cache, load);
                     }

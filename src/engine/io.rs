@@ -6,7 +6,8 @@ use crate::backend::{self, Admission, HalfPage, KvHalf, Packing, Packings, Trans
 use crate::error::Error;
 use crate::kv::PageId;
 use crate::kv::integrity;
-use crate::kv::tier::{Done, Half, IoError, PageIo, Payload};
+use crate::kv::key::Elements;
+use crate::kv::tier::{CopiedHalf, Done, Half, IoError, PageIo, Payload};
 use std::collections::HashMap;
 
 /// Copies of an engine's pages.
@@ -28,7 +29,12 @@ impl EngineIo {
     fn done(&mut self, ended: Transferred) -> Done {
         match ended {
             Transferred::Out { ticket, pages } => {
-                let pages = pages.into_iter().map(|halves| halves.map(|half| (Payload::new(half.bytes), half.sum)));
+                let half = |half: backend::CopiedHalf| CopiedHalf {
+                    payload: Payload::new(half.bytes),
+                    sum: half.sum,
+                    error: half.loss.relative() as f32,
+                };
+                let pages = pages.into_iter().map(|halves| halves.map(half));
                 Done::Out { ticket, pages: pages.collect() }
             }
             Transferred::In { ticket, sums } => {

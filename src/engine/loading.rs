@@ -9,6 +9,7 @@ use super::sequence::Sequence;
 use crate::kv::Pace;
 use crate::kv::cache::Announced;
 use crate::kv::policy::CacheCosts;
+use crate::kv::tier::manager::Ask;
 use crate::kv::tier::{Manager, TierReport};
 use std::time::Duration;
 
@@ -58,7 +59,8 @@ impl Pages {
     /// to others.
     pub fn load(&mut self, s: &mut Sequence, pace: Pace, spare: Vec<usize>) -> bool {
         if let (Some(below), false) = (&mut self.below, s.looked) {
-            s.load = below.load(&mut self.cache, &s.keys, s.findable(), pace, spare, !s.preempted, self.now);
+            let ask = Ask { limit: s.findable(), pace, spare, announce: !s.preempted, lossy: s.lossy };
+            s.load = below.load(&mut self.cache, &s.keys, ask, self.now);
         }
         s.looked = true;
         self.is_loading(s)
@@ -71,7 +73,7 @@ impl Pages {
 
     /// Whether page `index` of a sequence is on its way for another one.
     pub fn is_arriving(&self, s: &Sequence, index: usize) -> bool {
-        self.below.as_ref().is_some_and(|below| below.loads_page(&s.keys, index))
+        self.below.as_ref().is_some_and(|below| below.loads_page(&s.keys, index, s.lossy))
     }
 
     /// Pages of a group that are held for a waiting sequence.
@@ -82,7 +84,9 @@ impl Pages {
     /// Ends a sequence's load: its pages are in the cache. How the sequence was announced, if it was.
     pub fn take_load(&mut self, s: &mut Sequence) -> Option<Announced> {
         let (below, load) = self.below.as_mut().zip(s.load.take())?;
-        below.take(&mut self.cache, load)?.announced
+        let loaded = below.take(&mut self.cache, load)?;
+        s.keys = loaded.keys;
+        loaded.announced
     }
 
     /// Ends a sequence's load whether it is over or not; false if it had none.

@@ -46,6 +46,7 @@ pub fn hits(tiers: &Tiers, fingerprint: Fingerprint, pages: std::ops::Range<u32>
             epoch: 0,
             tokens: &m.tokens,
             sizes: &SIZES,
+            lossy: false,
         })
         .collect();
     let mut found = 0;

@@ -20,11 +20,11 @@ impl Manager {
     /// Seconds that a page of each group takes to come from a tier, in batches as loads fetch them.
     fn seconds_of_pages(&self, index: usize) -> Option<Vec<f64>> {
         let batch = self.config.batch.max(1) as u64;
-        let page = |shape: &super::PageShape| {
-            let bytes: u64 = shape.iter().map(|(_, bytes)| *bytes as u64).sum();
-            let time = self.tiers.estimate(index, bytes * batch)?;
+        let tier = &self.below[index];
+        let page = |group: usize| {
+            let time = self.tiers.estimate(index, tier.page_bytes(group) * batch)?;
             Some(time.as_secs_f64() / batch as f64)
         };
-        self.config.shapes.iter().map(page).collect()
+        (0..tier.shapes.len()).map(page).collect()
     }
 }

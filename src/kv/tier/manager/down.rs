@@ -233,8 +233,8 @@ impl Manager {
             match copied.next().filter(|_| served) {
                 None => self.fail(cache, &fresh, &tiers),
                 Some(halves) => {
-                    let error = halves.iter().map(|half| half.error).fold(0.0, worse);
-                    let refused: Vec<_> = tiers.extract_if(.., |(tier, _)| error > self.below[*tier].error).collect();
+                    let refused: Vec<_> =
+                        tiers.extract_if(.., |(tier, _)| !self.below[*tier].accepts(&halves)).collect();
                     refused.iter().for_each(|(tier, _)| self.below[*tier].report.too_lossy += 1);
                     self.fail(cache, &fresh, &refused);
                     let halves = halves.map(|half| (half.payload, half.sum));
@@ -342,9 +342,11 @@ impl Manager {
     }
 }
 
-/// The larger error; one that is no number is larger than all.
-fn worse(a: f32, b: f32) -> f32 {
-    if b.is_nan() { f32::INFINITY } else { a.max(b) }
+impl Tier {
+    /// Whether neither half lost more than it may; an error that is no number is more.
+    fn accepts(&self, halves: &[CopiedHalf; 2]) -> bool {
+        halves.iter().zip(self.error).all(|(half, most)| half.error <= most)
+    }
 }
 
 /// A record that several hold.

@@ -40,8 +40,8 @@ pub type PageShape = [(u8, usize); 2];
 pub struct Form {
     /// The pages of each group; the same elements in all.
     pub shapes: Vec<PageShape>,
-    /// A page of which a half loses more than this is not kept; see [`super::CopiedHalf::error`].
-    pub error: f32,
+    /// A page of which K or V loses more than this is not kept; see [`super::CopiedHalf::error`].
+    pub error: [f32; 2],
 }
 
 /// Choices of a [`Manager`].
@@ -123,8 +123,8 @@ struct Tier {
     /// How it keeps pages, and the elements of that where they are not the device's.
     shapes: Vec<PageShape>,
     elements: Option<Elements>,
-    /// The most that a half may lose.
-    error: f32,
+    /// The most that K and V may lose.
+    error: [f32; 2],
     budget: u64,
     /// Bytes of the budget that a page of each group takes.
     costs: Vec<u64>,
@@ -154,7 +154,8 @@ pub struct Manager {
 
 impl Tier {
     fn new(cache: &mut Cache, queue: Queue, store: &dyn Store, config: &ManagerConfig, form: Option<Form>) -> Self {
-        let (elements, error) = (form.as_ref().and_then(Form::elements), form.as_ref().map_or(0.0, |form| form.error));
+        let (elements, error) =
+            (form.as_ref().and_then(Form::elements), form.as_ref().map_or([0.0; 2], |form| form.error));
         let shapes = form.map_or_else(|| config.shapes.clone(), |form| form.shapes);
         let half = |bytes: usize| store.cost(record::size(cache.page_tokens(), bytes));
         let costs: Vec<u64> = shapes.iter().map(|page| page.iter().map(|(_, n)| half(*n)).sum()).collect();
