@@ -180,10 +180,10 @@ mod tests {
         assert_eq!(io.copy_out(3, &[(0, PageId(1))], None), Err(IoError::Busy));
         let done = poll(&mut io);
         let [Done::Out { ticket: 2, pages }] = &done[..] else { panic!("{done:?}") };
-        for ((payload, sum), (.., sent)) in pages[0].iter().zip(halves()) {
-            assert!(payload[..] == sent[..] && *sum == integrity::sum(&sent));
+        for (half, (.., sent)) in pages[0].iter().zip(halves()) {
+            assert!(half.payload[..] == sent[..] && half.sum == integrity::sum(&sent) && half.error == 0.0);
         }
-        assert!(pages[1].iter().all(|(payload, _)| payload.iter().all(|&b| b == 0)));
+        assert!(pages[1].iter().all(|half| half.payload.iter().all(|&b| b == 0)));
         drop(done);
         assert_eq!(io.copy_out(3, &[(0, PageId(1))], None), Ok(()), "room comes back with the payloads");
         assert!(matches!(io.copy_out(4, &[(0, PageId(4))], None), Err(IoError::Device(_))));

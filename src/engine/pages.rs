@@ -139,7 +139,9 @@ impl Pages {
     pub fn expire_after(&mut self, salt: &[u8], tokens: &[u32], ttl: u64) -> usize {
         let keys = self.keys(salt, tokens);
         let lease = self.cache.hold(&keys, self.now);
-        self.cache.expire_at(&lease, self.now.saturating_add(ttl));
+        let time = self.now.saturating_add(ttl);
+        self.cache.expire_at(&lease, time);
+        self.cache.expire_prefix(&keys, time);
         let tokens = lease.filled();
         self.cache.cancel(lease);
         tokens

@@ -101,9 +101,10 @@ pub struct World {
     memory: Arc<Mutex<MemoryPages>>,
     pub now: u64,
     /// What each full page held that was ever computed or restored, by its name: one name, one content.
-    contents: HashMap<Key, Vec<u32>>,
-    /// Tokens found that are not what computing gives.
+    pub contents: HashMap<Key, Vec<u32>>,
+    /// Tokens found that are not what computing gives, and how many of them were given up again.
     pub lossy_tokens: u64,
+    pub forgone: u64,
 }
 
 impl World {
@@ -130,7 +131,7 @@ impl World {
         let forms = forms.iter().map(|elements| elements.map(|elements| form(elements, groups.len()))).collect();
         let config = ManagerConfig { forms, calls_in_poll: Some(1), batch: 2, piece: 1, copying: 3, ..config };
         let manager = Manager::new(&mut cache, Box::new(io), tiers, config).unwrap();
-        World { cache, manager, clock, memory, now: 0, contents: HashMap::new(), lossy_tokens: 0 }
+        World { cache, manager, clock, memory, now: 0, contents: HashMap::new(), lossy_tokens: 0, forgone: 0 }
     }
 
     pub fn report(&self) -> Vec<TierReport> {
@@ -214,7 +215,9 @@ impl World {
             let (from, to) = (lease.filled(), (lease.filled() + 5).min(prompt.len()));
             self.cache.slide(&mut lease, from);
             if !self.cache.grow(&mut lease, to) {
-                let freed = self.cache.forgo_partial(&mut lease) || self.manager.shed(&mut self.cache) > 0;
+                let forgone = self.cache.forgo_partial(&mut lease);
+                self.forgone += if mark.is_some() { (from - lease.filled()) as u64 } else { 0 };
+                let freed = forgone || self.manager.shed(&mut self.cache) > 0;
                 assert!(freed || self.manager.will_free(), "no room");
                 self.poll();
                 continue;
@@ -227,6 +230,11 @@ impl World {
         }
         self.cache.finish(lease, &keys, prompt.len(), self.now);
         (found, loaded)
+    }
+
+    /// How many of these tokens are found by a request that takes restored pages.
+    pub fn served(&mut self, salt: &[u8], tokens: &[u32]) -> usize {
+        self.serve(salt, &[tokens, &[u32::MAX]].concat(), true).0
     }
 
     /// What each token's place is to hold: what computing from scratch gives up to the first restored page; in that what is left

@@ -38,21 +38,39 @@ impl Cache {
     }
 
     /// Takes the last page of this sequence, also a partly filled one, and everything that continues the sequence out of
-    /// service: below its last full page, what begins with the tokens of the rest. Returns the pages freed, over all groups.
+    /// service: below its last full page, what begins with the tokens of the rest. Restored pages of the same tokens go too.
+    /// Returns the pages freed, over all groups.
     pub fn invalidate_prefix(&mut self, keys: &Keys) -> usize {
         self.generation += 1;
-        let above = match keys.full().last() {
-            Some(key) => self.tree.find(key),
-            None => self.tree.find(&keys.root()),
-        };
-        let Some(above) = above else { return 0 };
+        let ends = self.variants(keys).pop().unwrap_or_default();
         let rest = keys.page(keys.full().len());
         if rest.is_empty() {
-            return self.drop_below(above, keys.full().is_empty());
+            return ends.into_iter().map(|end| self.drop_below(end, keys.full().is_empty())).sum();
         }
         let continues = |&node: &NodeId| self.tree.tokens(node).starts_with(rest);
-        let below: Vec<NodeId> = self.tree.children(above).filter(continues).collect();
+        let below: Vec<NodeId> = ends.iter().flat_map(|&end| self.tree.children(end)).filter(continues).collect();
         below.into_iter().map(|node| self.drop_below(node, false)).sum()
+    }
+
+    /// Serve the full pages of this sequence only before this time, in ms, whatever they are restored from and wherever they are.
+    pub fn expire_prefix(&mut self, keys: &Keys, time: u64) {
+        for node in self.variants(keys).into_iter().skip(1).flatten() {
+            self.tree.expire_at(node, time);
+        }
+    }
+
+    /// The nodes of the root and of each full page of a sequence, under its exact name and all names of restored pages.
+    fn variants(&self, keys: &Keys) -> Vec<Vec<NodeId>> {
+        let mut out = vec![Vec::from_iter(self.tree.find(&keys.root()))];
+        for (index, key) in keys.full().iter().enumerate() {
+            let above = &out[index];
+            let same = |&node: &NodeId| self.tree.tokens(node) == keys.page(index);
+            out.push(match self.is_lossy() {
+                true => above.iter().flat_map(|&node| self.tree.children(node)).filter(same).collect(),
+                false => self.tree.find(key).into_iter().filter(same).collect(),
+            });
+        }
+        out
     }
 
     /// Frees the pages of a sequence from its end up to the first that another one continues or that is in use. Returns how

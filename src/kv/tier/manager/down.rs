@@ -335,8 +335,8 @@ impl Manager {
 
     /// Lets go of all pages that wait to be copied, because their room is needed. How many there were.
     pub fn shed(&mut self, cache: &mut Cache) -> usize {
+        let pages = self.waiting() + cache.fresh();
         self.take_fresh(cache);
-        let pages = self.waiting();
         while self.give_up_last(cache) {}
         pages
     }
