@@ -1,19 +1,63 @@
 //! Prompts that find pages on tiers below the device: that they are brought up, and that no answer depends on it. The device's
 //! pages are bytes here, and copies are made as late as they may be.
 use super::*;
-use crate::kv::tier::{HostStore, ManagerConfig, MemoryIo, Store, Tiers, VirtualClock};
+use crate::kv::tier::{
+    Clock, HostStore, Listed, ManagerConfig, MemoryIo, RecordKey, Store, StoreError, Tiers, Usage, VirtualClock,
+};
 
-/// An engine with these tiers, whose copies take `latency` polls.
+mod costs;
+mod moving;
+
+/// An engine with these tiers, whose copies take `latency` polls and whose stores are called in polls.
 fn tiered(shape: &Shape, stores: Vec<Box<dyn Store>>, latency: u64) -> Core<FakeRunner> {
+    tiered_at(shape, stores, latency, Some(2), Arc::new(VirtualClock::default()))
+}
+
+/// With the clock by which the tiers measure their stores, and calls in each poll; `None`: by threads.
+fn tiered_at(
+    shape: &Shape,
+    stores: Vec<Box<dyn Store>>,
+    latency: u64,
+    calls_in_poll: Option<usize>,
+    clock: Arc<dyn Clock>,
+) -> Core<FakeRunner> {
     let mut core = core(shape);
     let io = MemoryIo::new(Arc::clone(&core.runner.memory), latency, 6);
-    let mut tiers = Tiers::new(Fingerprint::new([]), None, Arc::new(VirtualClock::default()));
+    let mut tiers = Tiers::new(Fingerprint::new([]), None, clock);
     stores.into_iter().for_each(|store| tiers.push(store));
     let half = (1, 8 * shape.page_tokens);
-    let config = ManagerConfig { calls_in_poll: Some(2), ..ManagerConfig::new(vec![[half; 2]; shape.groups.len()]) };
+    let config = ManagerConfig { calls_in_poll, ..ManagerConfig::new(vec![[half; 2]; shape.groups.len()]) };
     let pages = std::mem::replace(&mut core.scheduler.pages, scheduler(shape).pages);
     core.scheduler.pages = pages.with_tiers(Box::new(io), tiers, config).unwrap();
     core
+}
+
+/// A store that does something before each read.
+struct Before<F>(Arc<HostStore>, F);
+
+impl<F: Fn() + Send + Sync> Store for Before<F> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+    fn put(&self, items: &[(RecordKey, &[u8])]) -> Vec<Result<(), StoreError>> {
+        self.0.put(items)
+    }
+    fn get(&self, names: &[RecordKey]) -> Vec<Result<Option<Vec<u8>>, StoreError>> {
+        (self.1)();
+        self.0.get(names)
+    }
+    fn has(&self, names: &[RecordKey]) -> Vec<Result<bool, StoreError>> {
+        self.0.has(names)
+    }
+    fn remove(&self, names: &[RecordKey]) -> Vec<Result<(), StoreError>> {
+        self.0.remove(names)
+    }
+    fn list(&self) -> Result<Vec<Listed>, StoreError> {
+        self.0.list()
+    }
+    fn usage(&self) -> Usage {
+        self.0.usage()
+    }
 }
 
 fn host(bytes: u64) -> Vec<Box<dyn Store>> {
@@ -31,14 +75,25 @@ fn settle(core: &mut Core<FakeRunner>) {
     }
 }
 
+/// Tokens computed so far.
+fn computed(core: &Core<FakeRunner>) -> u64 {
+    core.stats.prefill_tokens + core.stats.decode_tokens
+}
+
+/// Lets a text that takes the device for itself push everything else off it.
+fn crowd_out(core: &mut Core<FakeRunner>, seed: u32) {
+    let pages = core.scheduler.pages.cache.pages(0);
+    run(core, &prompt(seed, pages * core.scheduler.pages.page_tokens() - 6), 2);
+}
+
 /// Runs a request; tokens computed for it.
 fn run(core: &mut Core<FakeRunner>, prompt: &[u32], tokens: usize) -> u64 {
-    let before = core.stats.prefill_tokens + core.stats.decode_tokens;
+    let before = computed(core);
     let (submission, events) = submission(prompt, tokens);
     core.submit(submission);
     settle(core);
     assert_eq!(finished(&events).ids, answer(prompt, tokens));
-    core.stats.prefill_tokens + core.stats.decode_tokens - before
+    computed(core) - before
 }
 
 #[test]
@@ -47,8 +102,7 @@ fn what_was_evicted_comes_back_from_the_host() {
         let mut core = tiered(&shape(8, 16, 4, &[(12, None), (9, Some(20))]), host(1 << 20), latency);
         let first = prompt(1, 44);
         assert_eq!(run(&mut core, &first, 10), 53);
-        // Takes the device for itself.
-        run(&mut core, &prompt(2, 90), 2);
+        crowd_out(&mut core, 2);
         assert_eq!(core.scheduler.pages.cached(&core.scheduler.pages.keys(b"", &first)), 0, "latency {latency}");
         let turn = [&first[..], &answer(&first, 10), &prompt(3, 5)].concat();
         assert_eq!(run(&mut core, &turn, 1), 6, "all but the last token drawn and the new ones, latency {latency}");
