@@ -5,9 +5,10 @@ mod common;
 use common::attention::{Kind, against_oracle};
 use common::batch::Seq;
 use common::device::Device;
+use common::pack::{Case, against_description};
 use common::products::{embed, linear_residual, norm_gate_up, norm_lm_head, qkv};
 use common::sampling::against_reference;
-use kvick::backend::{DType, Float, KvType, KvTypes};
+use kvick::backend::{DType, Float, KvType, KvTypes, Packing, Packings};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;
 use std::sync::Arc;
@@ -42,4 +43,8 @@ fn every_operation_runs_as_on_an_h100() {
     against_oracle(&devices, 6, kind, &[Seq { new: 1, cached: 99 }, Seq { new: 1, cached: 3 }]);
     against_oracle(&devices, 7, kind, &[Seq { new: 50, cached: 20 }]);
     against_reference(&devices, 8);
+    for packing in [Packing::Int8, Packing::Fp8, Packing::Int4] {
+        let case = Case { packings: Packings::both(packing), ..Case::new(Float::F16, 9, (128, 16)) };
+        against_description(&devices, &case);
+    }
 }

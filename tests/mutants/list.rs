@@ -49,6 +49,11 @@ const fn gemm(what: &'static str, from: &'static str, to: &'static str) -> Mutan
     at("gemm", "gemm.cuh", what, from, to)
 }
 
+/// Of pages on their way out and back.
+const fn pack(what: &'static str, from: &'static str, to: &'static str) -> Mutant {
+    at("page_pack", "page_pack.cu", what, from, to)
+}
+
 pub const MUTANTS: &[Mutant] = &[
     decode(
         "barrier before the common maximum dropped",
@@ -304,5 +309,73 @@ pub const MUTANTS: &[Mutant] = &[
         "scale left out",
         "make_float2(first * p.scale, second * p.scale)",
         "make_float2(first, second)",
+    ),
+    pack("first page for all", "(p.pages)[blockIdx.y]", "(p.pages)[0]"),
+    pack(
+        "packed where the first is",
+        "p.packed + (uint64_t(blockIdx.y) * p.heads + blockIdx.x)",
+        "p.packed + (uint64_t(blockIdx.x))",
+    ),
+    pack("loss of the first warp alone", "w < blockDim.x / 32; w++", "w < 1; w++"),
+    pack(
+        "loss of the exact element",
+        "const Eight rounded = Eight::of<F>(unpacked.packed<F>());",
+        "const Eight rounded = values;",
+    ),
+    pack("barrier before the warps' losses dropped", "__syncthreads();", ""),
+    pack("range of eight dims alone", "lanes <= 2; lanes *= 2", "lanes <= 0; lanes *= 2"),
+    pack(
+        "least value of half of the dims",
+        "least = fminf(least, __shfl_xor_sync",
+        "least = fmaxf(least, __shfl_xor_sync",
+    ),
+    pack("codes cut, not rounded", "__float2int_rn((x - least) * inverse)", "int((x - least) * inverse)"),
+    pack(
+        "codes beyond 15",
+        "min(max(__float2int_rn((x - least) * inverse), 0), 15)",
+        "max(__float2int_rn((x - least) * inverse), 0)",
+    ),
+    pack("least value left out", "float(code) * step + least", "float(code) * step"),
+    pack("odd dims with the step of even ones", "even(ranges.x), odd(ranges.y)", "even(ranges.x), odd(ranges.x)"),
+    pack(
+        "odd dims packed as even ones",
+        "even(least.x, most.x), odd(least.y, most.y)",
+        "even(least.x, most.x), odd(least.x, most.x)",
+    ),
+    pack(
+        "first token left out of the range",
+        "float2 least = F::unpack(x[0]), most = least;",
+        "float2 least = F::unpack(x[1]), most = least;",
+    ),
+    pack("codes of the second four tokens lost", "(i < 4 ? codes.x : codes.y)", "codes.x"),
+    pack("pages of 16 tokens as those of 8", "case 16: pack_k4<F, 16>", "case 16: pack_k4<F, 8>"),
+    pack(
+        "ranges of V over the codes",
+        "at.packed + codes4_bytes(p))[i / 4] = range.bits",
+        "at.packed)[i / 4] = range.bits",
+    ),
+    pack("range of the next dims", "codes4_bytes(p))[i / 4]);", "codes4_bytes(p))[i / 8]);"),
+    pack("scale of another token", "kv_scale_at(token, dim, p.head_dim)", "kv_scale_at(0, dim, p.head_dim)"),
+    at(
+        "page_pack",
+        "kv.cuh",
+        "scale of eight dims alone",
+        "top = fmaxf(top, __shfl_xor_sync(scale_lanes(), top, 1));",
+        "",
+    ),
+    at(
+        "page_pack",
+        "kv.cuh",
+        "scale of the first token for both",
+        "scale_at(offset, first, dims)) = uint16_t",
+        "scale_at(offset & ~1u, first, dims)) = uint16_t",
+    ),
+    at("page_pack", "kv.cuh", "fp8 without its unit", "  scale *= 256.0f;\n", ""),
+    at(
+        "page_pack",
+        "kv.cuh",
+        "codes of the first four dims twice",
+        "kv_codes(make_float4(x.v[4], x.v[5], x.v[6], x.v[7])",
+        "kv_codes(make_float4(x.v[0], x.v[1], x.v[2], x.v[3])",
     ),
 ];

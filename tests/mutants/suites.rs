@@ -2,9 +2,10 @@
 use crate::common::attention::{Kind, against_oracle, cut_prompt, moved_pages, split_keys};
 use crate::common::batch::Seq;
 use crate::common::device::Device;
+use crate::common::pack::{Case, against_description};
 use crate::common::products;
 use crate::common::sampling::{against_reference, greedy};
-use kvick::backend::{DType, Float, KvType, KvTypes};
+use kvick::backend::{DType, Float, KvType, KvTypes, Packing, Packings};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;
 use std::sync::Arc;
@@ -14,7 +15,8 @@ pub fn only_tested_instances(source: &str) -> String {
     let tested = |line: &&str| {
         let text = line.trim_start();
         let other = |start: &str, kept: &str| text.starts_with(start) && !text.contains(kept);
-        let instance = other("INSTANCE(", "_f16_d64,") || other("ENTRIES(", "kQ4_1") || other("ENTRY(q", "kQ4_1");
+        let instance = other("INSTANCE(", "_f16_d64,") && other("INSTANCE(", "_f16, ");
+        let instance = instance || other("ENTRIES(", "kQ4_1") || other("ENTRY(q", "kQ4_1");
         let case = other("case k", "kQ4_1") && text.contains("gemv_part<");
         !instance && !case
     };
@@ -49,6 +51,7 @@ pub fn run(file: &str, ptx: &str) {
             let seeds = (1..200).filter(|&seed| products::head_dim(seed) == 64).take(5);
             seeds.zip([1, 8, 40, 3, 20]).for_each(|(seed, t)| qkv(&devices, seed, t, true));
         }
+        "page_pack" => page_pack(&devices),
         _ => panic!("no checks for {file}"),
     }
 }
@@ -102,6 +105,16 @@ fn prefill(devices: &[Device]) {
 fn sample(devices: &[Device]) {
     (0..24).for_each(|seed| against_reference(devices, seed));
     (100..106).for_each(|seed| greedy(&devices[1], seed));
+}
+
+/// Every packing of both halves, with every size of page.
+fn page_pack(devices: &[Device]) {
+    let packings = [Packing::Int8, Packing::Fp8, Packing::Int4];
+    let sizes = [(64, 8), (96, 16), (256, 32), (128, 16)];
+    for (seed, (packing, size)) in packings.into_iter().flat_map(|p| sizes.map(|size| (p, size))).enumerate() {
+        let case = Case { packings: Packings::both(packing), ..Case::new(Float::F16, seed as u64, size) };
+        against_description(devices, &case);
+    }
 }
 
 fn linear_residual(devices: &[Device], seed: u64, tokens: usize) {
