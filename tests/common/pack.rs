@@ -2,7 +2,7 @@
 use super::device::{Device, from_bits, to_bits};
 use super::kv;
 use super::rng::Rng;
-use super::tolerance::packed_bound;
+use super::tolerance::{packed_bound, packed_grain};
 use kvick::backend::{
     Admission, CopiedHalf, Float, HalfPage, KvGroup, KvHalf, KvLayout, Loss, Packing, Packings, SCALE_GROUP,
     Transferred, Transfers,
@@ -85,9 +85,6 @@ impl Oracle {
     }
 }
 
-/// Half of what the smallest scales, subnormal and of 7 bits, may be larger than they must be.
-const SCALE_GRAIN: f64 = 5e-7;
-
 /// Pages of the compute type, and how to pack them.
 pub struct Case {
     pub float: Float,
@@ -139,7 +136,7 @@ fn page(rng: &mut Rng, float: Float, l: &KvLayout) -> Vec<u16> {
     let mut values = Vec::new();
     for _ in 0..2 * l.layers * l.kv_heads {
         let dims: Vec<(f32, f32)> = (0..l.head_dim).map(|_| (rng.normal() * 2.0, (rng.normal() * 1.5).exp())).collect();
-        let (odd, from) = (rng.below(6), rng.below(l.head_dim / SCALE_GROUP) * SCALE_GROUP);
+        let (odd, from) = (rng.below(8), rng.below(l.head_dim / SCALE_GROUP) * SCALE_GROUP);
         for _ in 0..l.page_tokens {
             let mut row: Vec<f32> = dims.iter().map(|(mean, size)| mean + size * rng.normal()).collect();
             for x in &mut row[from..from + SCALE_GROUP] {
@@ -147,6 +144,7 @@ fn page(rng: &mut Rng, float: Float, l: &KvLayout) -> Vec<u16> {
                     0 => [0.0, -0.0][rng.below(2)],
                     1 => -1.5,
                     2 => *x * 1e-4,
+                    3 => *x * 4e-7,
                     _ => *x,
                 };
             }
@@ -172,8 +170,9 @@ fn assert_near(case: &Case, half: KvHalf, packing: Packing, values: &[f32], unpa
             let most = alike.iter().copied().fold(f32::MIN, f32::max);
             let least = alike.iter().copied().fold(f32::MAX, f32::min);
             let size = if packing == Packing::Int4 { most - least } else { most.max(-least) };
-            let allowed =
-                bound.of_rms * f64::from(size) + bound.relative * f64::from(x[i].abs().max(y[i].abs())) + SCALE_GRAIN;
+            let allowed = bound.of_rms * f64::from(size)
+                + bound.relative * f64::from(x[i].abs().max(y[i].abs()))
+                + packed_grain(packing);
             let off = f64::from((x[i] - y[i]).abs());
             assert!(
                 off <= allowed,

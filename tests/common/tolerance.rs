@@ -70,6 +70,17 @@ pub fn packed_bound(packing: Packing, float: Float) -> Bound {
     }
 }
 
+/// Added to that: elements that are as small together as this have a scale (a step) between 0 and the smallest f16, 2^-24.
+pub fn packed_grain(packing: Packing) -> f64 {
+    let codes = match packing {
+        Packing::Exact => 0.0,
+        Packing::Int8 => 127.0,
+        Packing::Fp8 => 448.0,
+        Packing::Int4 => 16.0,
+    };
+    codes * 2f64.powi(-25)
+}
+
 /// Panics with `what` and the worst element unless `actual` is within `bound` of `expected`.
 pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], bound: Bound) {
     if let Err(message) = compare(actual, expected, bound) {
