@@ -1,5 +1,6 @@
 //! A sequence's logits do not depend on what else is in the batch, how its prompt was cut, or where its pages are: bit-equal
 //! on `cpu`, within the project's bound on a device whose kernels choose their shapes by the batch.
+#![cfg(feature = "engine")]
 mod common;
 use common::device::{self, Device};
 use common::reference::{divergence, tiny};

@@ -1,5 +1,6 @@
 //! Hugging Face checkpoints: tiny random models against transformers, old and new spellings of a configuration, and what is
 //! refused.
+#![cfg(feature = "engine")]
 mod common;
 use common::device::Device;
 use common::reference::tiny;

@@ -1,6 +1,6 @@
 //! The program as a user runs it: what it prints, its JSON, its exit codes, and what it says of bad input. On a tiny model
 //! and the device `cpu`.
-#![cfg(unix)]
+#![cfg(all(feature = "cli", unix))]
 mod common;
 use common::gguf::{Value, tiny_llama};
 use common::program::{Program, Run, interrupt, tiny};

@@ -1,5 +1,6 @@
 //! The engine gives a prompt the same distributions alone, among other requests, in pieces of any size and after a
 //! preemption: bit-equal on `cpu`, within the project's bound on a device whose kernels choose their shapes by the batch.
+#![cfg(feature = "engine")]
 mod common;
 use common::reference::{divergence, text, tiny};
 use kvick::backend::Float;

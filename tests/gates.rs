@@ -2,6 +2,7 @@
 //!
 //! The counts are the same in every run, so a bound here is a promise: who makes a kernel worse sees it, who makes one
 //! better tightens the bound.
+#![cfg(feature = "engine")]
 #[path = "common/models.rs"]
 mod models;
 

@@ -1,5 +1,6 @@
 //! One case of every operation on the compute_90a PTX, which an H100 alone takes: the emulated GPU poses as one. Where the
 //! device under test is a real GPU, its own PTX is tested.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::attention::{Kind, against_oracle};

@@ -1,5 +1,6 @@
 //! Damaged and lying model files: an error that says what is wrong, no panic, and no allocation beyond the file's size and
 //! 64 MiB.
+#![cfg(feature = "engine")]
 mod common;
 use common::gguf::{TINY_VOCAB, tiny_llama};
 use common::rng::Rng;

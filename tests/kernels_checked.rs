@@ -1,5 +1,6 @@
 //! The engine's kernels under the checks of the emulated GPU: no races in shared memory, no read of what nobody wrote, no
 //! memory left behind. Runs over the tiny checkpoints: several prompts in one batch, prefill and decode.
+#![cfg(feature = "cli")]
 mod common;
 
 use common::program::{Program, Run};

@@ -1,4 +1,5 @@
 //! What quantised KV pages cost and save on the emulated GPU, counted: the same launches, little more than half the bytes.
+#![cfg(feature = "engine")]
 #[path = "common/models.rs"]
 mod models;
 

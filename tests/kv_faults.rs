@@ -1,6 +1,7 @@
 //! Every fault that a tier can have, many times: whatever a store does, a page that comes back is the page that was kept.
 //!
 //! Small pages, three tiers, a clock that only moves when somebody sleeps. `KVICK_FAULTS=1000000` runs the long form.
+#![cfg(feature = "kv")]
 #[path = "common/tiered.rs"]
 mod tiered;
 

@@ -1,5 +1,6 @@
 //! The work of a tenant's request on the emulated GPU does not depend on what another tenant has in the cache: the same tokens
 //! or others of equal length. One test, since a process has one set of counters.
+#![cfg(feature = "engine")]
 mod common;
 use common::reference::tiny;
 use kvick::device::{self, KernelWork};

@@ -1,6 +1,7 @@
 //! kill -9 while the disk tier writes: what is found again is whole, the budget holds, nothing is lost for good.
 //!
 //! The test runs itself as the victim. `KVICK_KILLS=1000` runs the long form.
+#![cfg(feature = "kv")]
 use kvick::kv::tier::{DiskStore, Expected, Fetched, Half, Meta, RealClock, RecordKey, Store, StoreError, Tiers};
 use kvick::kv::{Fingerprint, integrity};
 use std::io::Read;

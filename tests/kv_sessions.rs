@@ -1,5 +1,6 @@
 //! Sessions over a real model on `cpu`: forks, samples and beams have the bits that computing from scratch has; pins, priorities,
 //! expiry and invalidation do what they say.
+#![cfg(feature = "engine")]
 mod common;
 use common::reference::tiny;
 use kvick::engine::Pinned;

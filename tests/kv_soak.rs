@@ -2,6 +2,7 @@
 //! invalidate. Afterwards every page is free, and memory did not grow.
 //!
 //! `KVICK_SOAK=600 cargo test --release --test kv_soak` runs for ten minutes.
+#![cfg(feature = "engine")]
 mod common;
 use common::reference::tiny;
 use common::rng::Rng;

@@ -1,5 +1,6 @@
 //! Every order in which the thread that decides, the device's copies and a store can meet over two pages, by the transitions of
 //! `kv::tier::state`: no page is read while it is written, none is given away while it is copied, no news is lost.
+#![cfg(feature = "kv")]
 use kvick::kv::tier::state::{Below, BelowEvent, DeviceEvent, OnDevice};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;

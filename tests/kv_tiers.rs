@@ -1,4 +1,5 @@
 //! The tiers below the cache: what comes back from where, what does not, and that it is always the right page.
+#![cfg(feature = "kv")]
 #[path = "common/tiered.rs"]
 mod tiered;
 

@@ -1,5 +1,5 @@
 //! A load keeps one copy of the weights: the mapped file's pages are given back as they are copied.
-#![cfg(target_os = "linux")]
+#![cfg(all(feature = "engine", target_os = "linux"))]
 mod common;
 use common::device::Device;
 use kvick::backend::Float;

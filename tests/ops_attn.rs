@@ -1,5 +1,6 @@
 //! Paged attention on every backend: against the oracle, and against itself where the result must not depend on where
 //! pages lie, how the keys are split, or how a prompt is cut.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::attention::{Kind, against_oracle, cut_prompt, moved_pages, random_kind, random_seqs, split_keys};

@@ -1,5 +1,6 @@
 //! Embedding, projections and what is fused with them, on every backend against the oracle: every storage type, both compute
 //! types, few rows and many, shapes that fill no tile.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::device::{Device, all};

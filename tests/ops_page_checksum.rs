@@ -1,4 +1,5 @@
 //! Checksums of half pages on every backend, against the host's.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::device::all;

@@ -1,4 +1,5 @@
 //! Sampling on every backend: each draw against a scalar reference, and many draws against their distribution.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::device::all;

@@ -1,5 +1,6 @@
 //! Transfers of half pages on every backend: random pages in and out beside running steps, against a model of what each
 //! page holds at each moment.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::device::{Device, all};

@@ -1,5 +1,6 @@
 //! `kernels/params.h` means the same on the device as in Rust: a kernel returns sizeof and offsetof of everything in it,
 //! compared with the mirror (whose own numbers bindgen asserts at compile time).
+#![cfg(feature = "engine")]
 use kvick::device::{Gpu, select};
 use std::collections::BTreeMap;
 use std::path::Path;

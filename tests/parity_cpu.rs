@@ -1,4 +1,5 @@
 //! The oracle backend against fp32 transformers on the real models.
+#![cfg(feature = "engine")]
 mod common;
 use common::device::Device;
 use common::reference::{Distance, cases};

@@ -1,5 +1,6 @@
 //! The backend under test against fp32 transformers on the real models: short cases. A process of its own, as each device
 //! has; `benches/parity.rs` runs all cases.
+#![cfg(feature = "engine")]
 mod common;
 use common::device;
 use common::reference::{Distance, cases, tiny};

@@ -1,4 +1,5 @@
 //! Perplexity on the oracle backend, chunk by chunk beside fp32 transformers; the short form: the first chunk.
+#![cfg(feature = "engine")]
 mod common;
 use common::device::Device;
 use common::reference::text;

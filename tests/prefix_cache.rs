@@ -1,6 +1,7 @@
 //! What a prompt finds in the cache does not change its answer: conversations that share beginnings, go on, are evicted and
 //! preempted, against an engine that computes every prompt whole and alone. Bit-equal on `cpu`; on a device whose kernels
 //! choose their shapes by the batch, within the project's bound.
+#![cfg(feature = "engine")]
 mod common;
 use common::conversations::{Load, device, engine, pages};
 use kvick::engine::Stats;

@@ -1,6 +1,7 @@
 //! The pinned assembler takes every kernel for every GPU it is meant for, without a spill or a warning.
 //!
 //! compute_80 PTX must run on everything from sm_80 on; compute_90a PTX runs on sm_90a alone.
+#![cfg(feature = "engine")]
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;

@@ -1,4 +1,5 @@
 //! Every command of the README is run, but for `cargo test`, `.ci/run`, benches, and what needs a server or a trace.
+#![cfg(feature = "cli")]
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

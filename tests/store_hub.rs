@@ -1,5 +1,6 @@
 //! `hf:owner/name[:file]` against a local server that speaks the hub's layout: whole files, ranges, and a connection that
 //! breaks in the middle. One test, since the endpoint is a variable of the process.
+#![cfg(feature = "engine")]
 use kvick::store::{Progress, resolve};
 use std::collections::HashMap;
 use std::io::{Cursor, Read};

@@ -1,6 +1,7 @@
 //! What comes back from a tier does not change an answer: conversations over a device too small for them, with host and disk
 //! below it and restarts in between, against an engine that computes every prompt whole and alone. Bit-equal on `cpu`; on a
 //! device whose kernels choose their shapes by the batch, within the project's bound.
+#![cfg(feature = "engine")]
 mod common;
 use common::conversations::{Load, device, engine, pages};
 use kvick::engine::{StoreSecret, TierSpec};

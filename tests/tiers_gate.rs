@@ -1,5 +1,6 @@
 //! What keeping pages below the device costs where nobody asks for them again: at most 2 % more warp instructions, and each
 //! byte of a page is read once by the device and written once below. In a process of its own: the counts are the process's.
+#![cfg(feature = "engine")]
 #[path = "common/models.rs"]
 mod models;
 

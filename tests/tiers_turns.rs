@@ -1,5 +1,6 @@
 //! The turns of a chat by `kvick bench --turns`: where earlier pages are on the device or on a tier, a turn costs what its new
 //! tokens cost, also in a process that has never seen the chat.
+#![cfg(feature = "cli")]
 #[path = "common/models.rs"]
 mod models;
 #[cfg(all(feature = "kv-redis", feature = "kv-s3"))]

@@ -1,4 +1,5 @@
 //! Tokenizers of the two real models against token ids that llama.cpp gave (tests/fixtures/reference, text/awkward.json).
+#![cfg(feature = "engine")]
 mod common;
 
 use common::models::path;

@@ -1,4 +1,5 @@
 //! The comparison of the operations' tests must be able to fail.
+#![cfg(feature = "engine")]
 mod common;
 use common::rng::Rng;
 use common::tolerance::{EXACT, bound, compare};

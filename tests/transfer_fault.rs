@@ -1,5 +1,6 @@
 //! A device that fails while pages are copied says so on their tickets. In a process of its own: after a fault the device of
 //! a process does nothing more.
+#![cfg(feature = "engine")]
 use kvick::backend::{Admission, Backend, Float, KvGroup, KvLayout, Packings, Transferred};
 use kvick::device::{Gpu, select};
 use kvick::launch::Cuda;

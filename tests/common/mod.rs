@@ -9,6 +9,7 @@ pub mod kv;
 pub mod models;
 pub mod pack;
 pub mod products;
+#[cfg(feature = "cli")]
 pub mod program;
 pub mod reference;
 pub mod rng;
