@@ -4,7 +4,7 @@
 #![cfg(feature = "engine")]
 mod common;
 use common::conversations::{Load, device, engine, pages};
-use kvick::engine::{StoreSecret, TierSpec};
+use kvick::engine::{StoreSecret, TierPlace, TierSpec};
 use kvick::{Engine, EngineConfig};
 use std::collections::BTreeMap;
 
@@ -53,11 +53,11 @@ fn serve(model: &str, device: &str, seed: u64, rounds: usize, life: usize, below
 }
 
 fn disk(dir: &tempfile::TempDir, bytes: u64) -> TierSpec {
-    TierSpec::Disk { path: dir.path().into(), bytes }
+    TierPlace::Disk { path: dir.path().into(), bytes }.into()
 }
 
 fn every_choice(dirs: &[tempfile::TempDir; 2]) -> [Below; 3] {
-    let host = |bytes| TierSpec::Host { bytes };
+    let host = |bytes| TierSpec::from(TierPlace::Host { bytes });
     [
         Below { name: "host", tiers: vec![host(64 << 20)], verify: false, secret: false },
         Below { name: "disk, verified", tiers: vec![disk(&dirs[0], 64 << 20)], verify: true, secret: true },

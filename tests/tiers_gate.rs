@@ -4,7 +4,7 @@
 #[path = "common/models.rs"]
 mod models;
 
-use kvick::engine::TierSpec;
+use kvick::engine::TierPlace;
 use kvick::{Engine, EngineConfig, Prompt, Request};
 use kvick_emulator::KernelCounters;
 use std::time::Duration;
@@ -46,7 +46,7 @@ fn tiers_cost_next_to_nothing_without_reuse() {
         Engine::load_path(&path, &config).unwrap()
     };
     let without = work(&engine(Vec::new()));
-    let tiered = engine(vec![TierSpec::Host { bytes: 1 << 30 }]);
+    let tiered = engine(vec![TierPlace::Host { bytes: 1 << 30 }.into()]);
     let with = work(&tiered);
     let (less, more) = (sum(&without), sum(&with));
     assert!(more * 100 <= less * 102, "{more} warp instructions with tiers, {less} without");

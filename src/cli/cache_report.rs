@@ -28,6 +28,9 @@ fn table(stats: &CacheStats) -> String {
         };
         line(&format!("found, {}", tier.name), tier.tokens, part(tier.tokens) + &moved);
     }
+    if stats.lossy_tokens > 0 {
+        line("of these, restored from quantised pages", stats.lossy_tokens, part(stats.lossy_tokens));
+    }
     if stats.copied_bytes > 0 {
         line(
             "of these, in pages that were copied",

@@ -2,7 +2,7 @@
 //!
 //! Checked on the way: with `verify` the device sums what arrived, and a half whose sum is not that of the bytes that were
 //! sent fails its transfer, so that nothing of it is used.
-use crate::backend::{self, Admission, HalfPage, KvHalf, Packing, Packings, Transferred, Transfers};
+use crate::backend::{self, Admission, HalfPage, KvHalf, KvTypes, Packing, Packings, Transferred, Transfers};
 use crate::error::Error;
 use crate::kv::PageId;
 use crate::kv::integrity;
@@ -80,6 +80,11 @@ const PACKED: u8 = 16;
 /// The code of a packed half in records, where `own` is that of the device's pages.
 pub(super) fn code(packing: Packing, own: u8) -> u8 {
     if packing == Packing::Exact { own } else { PACKED + packing.code() }
+}
+
+/// The code of the elements that a half has on the device.
+pub(super) fn element(types: KvTypes, half: KvHalf) -> u8 {
+    types.of(half) as u8 + 1
 }
 
 /// How a half of these elements is packed.

@@ -41,4 +41,4 @@ pub use report::{CacheStats, TierHits};
 pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, TokenLogits};
 pub use session::{Engine, Stats};
 pub use stream::{Canceller, Stream};
-pub use tier_spec::{StoreSecret, TierSpec, parse_size};
+pub use tier_spec::{StoreSecret, TierPlace, TierSpec, parse_size};

@@ -13,6 +13,8 @@ pub struct CacheStats {
     pub tokens: u64,
     /// Where tokens were found, nearest first: on the device, then on the tiers below it.
     pub tiers: Vec<TierHits>,
+    /// Of the tokens found, those in pages that were restored from quantised copies, or computed on top of such.
+    pub lossy_tokens: u64,
     /// Tokens that were not found, by reason.
     pub missed: Misses,
     /// Tokens found in pages that others go on to use differently, and which were copied for that.
@@ -70,6 +72,7 @@ impl CacheStats {
             requests: cache.requests,
             tokens: cache.tokens,
             tiers: std::iter::once(device).chain(below).collect(),
+            lossy_tokens: cache.lossy_tokens,
             missed: cache.missed,
             copied_tokens: cache.copied_tokens,
             copied_bytes: stats.copied_pages.iter().zip(page_bytes).map(|(pages, bytes)| pages * bytes).sum(),

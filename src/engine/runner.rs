@@ -1,16 +1,16 @@
 //! Runs steps of a model.
 use super::config::EngineConfig;
 use super::fingerprint::fingerprint;
-use super::io::EngineIo;
+use super::io::{self, EngineIo};
 use super::pages::Pages;
 use super::request::TokenLogits;
 use super::stores;
-use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, KvHalf, KvLayout, KvTypes, Sample};
+use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, KvHalf, KvLayout, Sample};
 use crate::error::Result;
 use crate::kv::cache::PageCopy;
 use crate::kv::curve::CurveConfig;
 use crate::kv::policy::Kind;
-use crate::kv::tier::Tiers;
+use crate::kv::tier::{Form, Tiers};
 use crate::kv::{Fingerprint, GroupConfig};
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
@@ -51,6 +51,8 @@ pub(super) struct Below {
     pub io: EngineIo,
     /// Element code and bytes of K and of V of a page, for each group.
     pub halves: Vec<[(u8, usize); 2]>,
+    /// How each tier keeps them.
+    pub forms: Vec<Option<Form>>,
 }
 
 /// A model with its KV pages and buffers, everything allocated.
@@ -107,10 +109,11 @@ impl ModelRunner {
     /// Opens what is below the device.
     fn below(&self, fingerprint: Fingerprint, config: &EngineConfig) -> Result<Below> {
         let layouts: Vec<KvLayout> = self.kv.iter().map(|kv| kv.layout).collect();
-        let tiers = stores::open(config, fingerprint, &layouts)?;
-        let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv), false)?;
-        let halves = layouts.iter().map(|l| KvHalf::BOTH.map(|half| (element(l.types, half), l.half_bytes(half))));
-        Ok(Below { tiers, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
+        let (tiers, forms) = stores::open(config, fingerprint, &layouts)?;
+        let packed = forms.iter().any(Option::is_some);
+        let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv), packed)?;
+        let halves = layouts.iter().map(|l| KvHalf::BOTH.map(|half| (io::element(l.types, half), l.half_bytes(half))));
+        Ok(Below { tiers, forms, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
     }
 
     /// Bytes of a page of each KV group.
@@ -143,11 +146,6 @@ fn host_bytes(kv: &[KvGroup]) -> usize {
     let all = kv.iter().map(|kv| kv.pages * kv.layout.page_bytes()).sum::<usize>();
     let largest = kv.iter().map(|kv| kv.layout.page_bytes()).max().unwrap_or(0);
     all.min(128 << 20).max(8 * largest)
-}
-
-/// The code of a half's elements in records of tiers.
-fn element(types: KvTypes, half: KvHalf) -> u8 {
-    types.of(half) as u8 + 1
 }
 
 impl Runner for ModelRunner {

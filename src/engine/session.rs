@@ -111,9 +111,10 @@ impl Engine {
         let file = weights::open(path)?;
         let tokenizer = Arc::new(Tokenizer::load(&file.tokenizer())?);
         let Loaded { runner, mut pages, below } = ModelRunner::load(&file, &opened.backend, config)?;
-        if let Some(Below { tiers, io, halves }) = below {
+        if let Some(Below { tiers, io, halves, forms }) = below {
             let failed = |e| Error::Device(format!("no thread for a tier: {e}"));
-            pages = pages.with_tiers(Box::new(io), tiers, ManagerConfig::new(halves)).map_err(failed)?;
+            let config = ManagerConfig { forms, ..ManagerConfig::new(halves) };
+            pages = pages.with_tiers(Box::new(io), tiers, config).map_err(failed)?;
         }
         let (model, page_bytes) = (Arc::clone(runner.model()), runner.page_bytes());
         let step = config.step_limits(model.config());

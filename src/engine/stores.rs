@@ -1,44 +1,73 @@
 //! Opens the tiers that a configuration names, and refuses those that cannot work before a model is served with them.
 use super::config::EngineConfig;
-use super::tier_spec::TierSpec;
+use super::io;
+use super::tier_spec::{TierPlace, TierSpec};
 use crate::backend::{KvHalf, KvLayout};
 use crate::error::{Error, Result};
 use crate::kv::Fingerprint;
-use crate::kv::tier::{DiskStore, HostStore, RealClock, Store, Tiers, record};
+use crate::kv::tier::{DiskStore, Form, HostStore, PageShape, RealClock, Store, Tiers, record};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes that every store may take for a record beside it: an entry, and what rounds it up to a slot of the disk.
 const SLACK: usize = 4096 + 128;
 
-/// The tiers of a configuration, nearest first; none is not an error.
+/// The tiers of a configuration, nearest first, and how each keeps pages; none is not an error.
 ///
 /// # Errors
 /// A folder that cannot be used, a server that does not answer or refuses, a size that the machine does not have or that
-/// holds no page; a tier that this program was built without.
-pub(super) fn open(config: &EngineConfig, fingerprint: Fingerprint, layouts: &[KvLayout]) -> Result<Tiers> {
+/// holds no page; pages that cannot be quantised so; a tier that this program was built without.
+pub(super) fn open(
+    config: &EngineConfig,
+    fingerprint: Fingerprint,
+    layouts: &[KvLayout],
+) -> Result<(Tiers, Vec<Option<Form>>)> {
     let secret = config.store_secret.as_ref().map(|secret| secret.key());
     let mut tiers = Tiers::new(fingerprint, secret, Arc::new(RealClock::default()));
     let mut specs: Vec<&TierSpec> = config.tiers.iter().collect();
     specs.sort_by_key(|spec| spec.rank());
-    let page = layouts.iter().map(page_bytes).max().unwrap_or(0) as u64;
+    let mut forms = Vec::with_capacity(specs.len());
     for spec in specs {
-        check_size(spec, page)?;
-        tiers.push(open_one(spec, config, &fingerprint)?);
+        let quantised = |error| Error::Request(format!("--kv-tier {spec}: {error}"));
+        layouts.iter().try_for_each(|layout| spec.packing.check(layout)).map_err(quantised)?;
+        check_size(spec, layouts.iter().map(|layout| page_bytes(spec, layout)).max().unwrap_or(0) as u64)?;
+        tiers.push(open_one(spec, config, &kept_as(fingerprint, spec))?);
+        let shapes = layouts.iter().map(|layout| shape(spec, layout)).collect();
+        let error = KvHalf::BOTH.map(|half| spec.most(half));
+        forms.push((!spec.packing.is_exact()).then_some(Form { shapes, error }));
     }
-    Ok(tiers)
+    Ok((tiers, forms))
+}
+
+/// Elements and bytes of the halves of a page as a tier keeps it.
+fn shape(spec: &TierSpec, layout: &KvLayout) -> PageShape {
+    KvHalf::BOTH.map(|half| {
+        let packing = spec.packing.of(half);
+        (io::code(packing, io::element(layout.types, half)), layout.packed_half_bytes(half, packing))
+    })
+}
+
+/// Stores keep pages of different dtypes apart: their names are the same.
+fn kept_as(fingerprint: Fingerprint, spec: &TierSpec) -> Fingerprint {
+    match spec.packing.is_exact() {
+        true => fingerprint,
+        false => Fingerprint::new([
+            ("pages", fingerprint.bytes().as_slice()),
+            ("kept as", spec.packing.to_string().as_bytes()),
+        ]),
+    }
 }
 
 /// What a tier needs for both halves of a page.
-fn page_bytes(layout: &KvLayout) -> usize {
-    KvHalf::BOTH.map(|half| record::size(layout.page_tokens, layout.half_bytes(half)) + SLACK).iter().sum()
+fn page_bytes(spec: &TierSpec, layout: &KvLayout) -> usize {
+    shape(spec, layout).map(|(_, bytes)| record::size(layout.page_tokens, bytes) + SLACK).iter().sum()
 }
 
 fn check_size(spec: &TierSpec, page: u64) -> Result<()> {
-    let (bytes, most, of) = match spec {
-        TierSpec::Host { bytes } => (*bytes, machine_memory(), "memory"),
-        TierSpec::Disk { path, bytes } => (*bytes, disk_size(path), "disk"),
-        TierSpec::Redis { .. } | TierSpec::S3 { .. } => return Ok(()),
+    let (bytes, most, of) = match &spec.place {
+        TierPlace::Host { bytes } => (*bytes, machine_memory(), "memory"),
+        TierPlace::Disk { path, bytes } => (*bytes, disk_size(path), "disk"),
+        TierPlace::Redis { .. } | TierPlace::S3 { .. } => return Ok(()),
     };
     if bytes < page {
         return Err(Error::Request(format!(
@@ -79,11 +108,11 @@ fn disk_size(_path: &Path) -> Option<u64> {
 }
 
 fn open_one(spec: &TierSpec, config: &EngineConfig, fingerprint: &Fingerprint) -> Result<Box<dyn Store>> {
-    match spec {
-        TierSpec::Host { bytes } => Ok(Box::new(HostStore::new(*bytes))),
-        TierSpec::Disk { path, bytes } => DiskStore::open(path, *bytes, fingerprint).map(boxed).map_err(refused),
-        TierSpec::Redis { url } => redis(url, config, fingerprint),
-        TierSpec::S3 { address } => s3(address, config, fingerprint),
+    match &spec.place {
+        TierPlace::Host { bytes } => Ok(Box::new(HostStore::new(*bytes))),
+        TierPlace::Disk { path, bytes } => DiskStore::open(path, *bytes, fingerprint).map(boxed).map_err(refused),
+        TierPlace::Redis { url } => redis(url, config, fingerprint),
+        TierPlace::S3 { address } => s3(address, config, fingerprint),
     }
 }
 
@@ -123,7 +152,7 @@ mod tests {
     use super::*;
     use crate::backend::Float;
 
-    fn open_these(tiers: &[&str]) -> Result<Tiers> {
+    fn open_these(tiers: &[&str]) -> Result<(Tiers, Vec<Option<Form>>)> {
         let tiers = tiers.iter().map(|t| t.parse().unwrap()).collect();
         let config = EngineConfig { tiers, ..EngineConfig::new("m") };
         config.check()?;
@@ -139,9 +168,10 @@ mod tests {
     fn tiers_are_opened_nearest_first() {
         let dir = tempfile::tempdir().unwrap();
         let disk = format!("disk={},1MiB", dir.path().join("new/folder").display());
-        let tiers = open_these(&[&disk, "host=1MiB"]).unwrap();
+        let (tiers, forms) = open_these(&[&disk, "host=1MiB,dtype=k=exact,v=int8"]).unwrap();
+        assert_eq!(forms, [Some(Form { shapes: vec![[(1, 4096), (17, 2176)]], error: [0.0, 0.02] }), None]);
         assert_eq!(tiers.stores().map(|s| s.name().to_string()).collect::<Vec<_>>(), ["host", "disk"]);
-        assert_eq!(open_these(&[]).unwrap().stores().count(), 0);
+        assert_eq!(open_these(&[]).unwrap().0.stores().count(), 0);
     }
 
     #[test]

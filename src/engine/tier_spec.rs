@@ -1,13 +1,30 @@
 //! What a user writes of a tier, and what is refused before anything is opened.
 //!
+//! A tier keeps pages as they are unless it is told to quantise them (`dtype=`); then it keeps none that loses more than it may
+//! (`error=`), and what it restores is given only to requests that take it ([`super::Request::exact`]).
+//!
 //! Invariant: neither `Display` nor `Debug` nor an error shows a credential: of a URL they show host and database only.
+use crate::backend::{KvHalf, Packing, Packings};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// A tier below the device. Nearer ones are asked first, in the order of this enum.
+/// A tier below the device: where it is, and behind it `,dtype=int8`, `,dtype=fp8`, `,dtype=int4` or
+/// `,dtype=k=TYPE,v=TYPE` if it quantises pages, and `,error=0.05` for the most that K or V of a page may lose by that (root mean
+/// square over that of what it was).
+#[derive(Clone, PartialEq)]
+pub struct TierSpec {
+    /// Where pages go.
+    pub place: TierPlace,
+    /// What becomes of them on the way.
+    pub packing: Packings,
+    /// The most that a half may lose; `None`: what is usual for its packing.
+    pub error: Option<f32>,
+}
+
+/// Where a tier is. Nearer ones are asked first, in the order of this enum.
 #[derive(Clone, PartialEq, Eq)]
-pub enum TierSpec {
+pub enum TierPlace {
     /// `host=2GiB`: memory of this process.
     Host {
         /// At most.
@@ -33,26 +50,60 @@ pub enum TierSpec {
 }
 
 /// What every spelling looks like.
-const USAGE: &str = "a tier is host=SIZE, disk=PATH,SIZE, redis=URL or s3=s3://bucket/prefix";
+const USAGE: &str = "a tier is host=SIZE, disk=PATH,SIZE, redis=URL or s3=s3://bucket/prefix, and may end in ,dtype=int8 (or \
+                     fp8, int4, k=TYPE,v=TYPE) and ,error=0.05";
 
 impl TierSpec {
     /// As [`super::Stats`] and reports name it.
     pub fn name(&self) -> &'static str {
+        self.place.name()
+    }
+
+    /// Nearest first.
+    pub(super) fn rank(&self) -> usize {
+        self.place.rank()
+    }
+
+    /// The most that a half may lose.
+    pub(super) fn most(&self, half: KvHalf) -> f32 {
+        self.error.unwrap_or(usual_error(self.packing.of(half)))
+    }
+}
+
+/// About three times what packing usually loses, so that only pages go that it does not suit.
+fn usual_error(packing: Packing) -> f32 {
+    match packing {
+        Packing::Exact => 0.0,
+        Packing::Int8 => 0.02,
+        Packing::Fp8 => 0.08,
+        Packing::Int4 => 0.25,
+    }
+}
+
+impl From<TierPlace> for TierSpec {
+    fn from(place: TierPlace) -> Self {
+        TierSpec { place, packing: Packings::EXACT, error: None }
+    }
+}
+
+impl TierPlace {
+    /// As [`super::Stats`] and reports name it.
+    pub fn name(&self) -> &'static str {
         match self {
-            TierSpec::Host { .. } => "host",
-            TierSpec::Disk { .. } => "disk",
-            TierSpec::Redis { .. } => "redis",
-            TierSpec::S3 { .. } => "s3",
+            TierPlace::Host { .. } => "host",
+            TierPlace::Disk { .. } => "disk",
+            TierPlace::Redis { .. } => "redis",
+            TierPlace::S3 { .. } => "s3",
         }
     }
 
     /// Nearest first.
     pub(super) fn rank(&self) -> usize {
         match self {
-            TierSpec::Host { .. } => 0,
-            TierSpec::Disk { .. } => 1,
-            TierSpec::Redis { .. } => 2,
-            TierSpec::S3 { .. } => 3,
+            TierPlace::Host { .. } => 0,
+            TierPlace::Disk { .. } => 1,
+            TierPlace::Redis { .. } => 2,
+            TierPlace::S3 { .. } => 3,
         }
     }
 }
@@ -61,23 +112,60 @@ impl FromStr for TierSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let (mut place, mut packing, mut error) = (text, None, None);
+        // From the end: a folder or a URL may have commas.
+        loop {
+            let option = |name: &'static str| place.rfind(name).map(|at| (at, name));
+            let Some((at, name)) = option(",dtype=").max(option(",error=")) else { break };
+            let value = &place[at + name.len()..];
+            let again = match name {
+                ",dtype=" => packing.replace(value.parse::<Packings>().map_err(|_| DTYPES)?).is_some(),
+                _ => error.replace(read_error(value)?).is_some(),
+            };
+            if again {
+                return Err(format!("a tier has one {}; give it once", &name[1..]));
+            }
+            place = &place[..at];
+        }
+        let packing = packing.unwrap_or_default();
+        if error.is_some() && packing.is_exact() {
+            return Err(
+                "error= bounds what quantising loses, and the tier does not quantise; give it dtype= too".into()
+            );
+        }
+        Ok(TierSpec { place: place.parse()?, packing, error })
+    }
+}
+
+/// Messages repeat no value: it may be the end of a password.
+const DTYPES: &str = "dtype= takes int8, fp8, int4 or exact, or k=TYPE,v=TYPE";
+
+fn read_error(text: &str) -> Result<f32, String> {
+    let error = text.parse().ok().filter(|error: &f32| *error > 0.0 && error.is_finite());
+    error.ok_or_else(|| "error= takes a part of the values' size above 0, for example 0.05".into())
+}
+
+impl FromStr for TierPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
         // The text may be a URL with a password under a misspelt name, so no message repeats more than the name.
         let (name, rest) = text.split_once('=').ok_or(USAGE)?;
         match name {
-            "host" => Ok(TierSpec::Host { bytes: size(rest)? }),
+            "host" => Ok(TierPlace::Host { bytes: size(rest)? }),
             "disk" => {
                 let (path, bytes) = rest.rsplit_once(',').ok_or("disk= takes a folder and a size: disk=PATH,10GiB")?;
                 if path.is_empty() {
                     return Err("disk= takes a folder and a size: disk=PATH,10GiB".into());
                 }
-                Ok(TierSpec::Disk { path: path.into(), bytes: size(bytes)? })
+                Ok(TierPlace::Disk { path: path.into(), bytes: size(bytes)? })
             }
             "redis" if rest.starts_with("redis://") || rest.starts_with("rediss://") => {
-                Ok(TierSpec::Redis { url: rest.into() })
+                Ok(TierPlace::Redis { url: rest.into() })
             }
             "redis" => Err("redis= takes redis://[user:password@]host[:port][/database]".into()),
             "s3" if rest.strip_prefix("s3://").is_some_and(|r| !r.is_empty() && !r.starts_with('/')) => {
-                Ok(TierSpec::S3 { address: rest.into() })
+                Ok(TierPlace::S3 { address: rest.into() })
             }
             "s3" => Err("s3= takes s3://bucket/prefix; endpoint, region and credentials come from AWS_ENDPOINT, \
                          AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -96,16 +184,32 @@ fn size(text: &str) -> Result<u64, String> {
 
 impl fmt::Display for TierSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.place.fmt(f)?;
+        if !self.packing.is_exact() {
+            write!(f, ",dtype={}", self.packing)?;
+        }
+        self.error.map_or(Ok(()), |error| write!(f, ",error={error}"))
+    }
+}
+
+impl fmt::Display for TierPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TierSpec::Host { bytes } => write!(f, "host={bytes}"),
-            TierSpec::Disk { path, bytes } => write!(f, "disk={},{bytes}", path.display()),
-            TierSpec::Redis { url } => {
+            TierPlace::Host { bytes } => write!(f, "host={bytes}"),
+            TierPlace::Disk { path, bytes } => write!(f, "disk={},{bytes}", path.display()),
+            TierPlace::Redis { url } => {
                 let place = url.split_once("://").map_or("", |(_, rest)| rest);
                 let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
                 write!(f, "redis={}", place.split(['?', '#']).next().unwrap_or_default())
             }
-            TierSpec::S3 { address } => write!(f, "s3={address}"),
+            TierPlace::S3 { address } => write!(f, "s3={address}"),
         }
+    }
+}
+
+impl fmt::Debug for TierPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -186,10 +290,15 @@ mod tests {
     #[test]
     fn every_spelling_and_what_is_none() {
         let tier = |text: &str| text.parse::<TierSpec>();
-        assert_eq!(tier("host=2GiB"), Ok(TierSpec::Host { bytes: 2 << 30 }));
-        assert_eq!(tier("disk=/a,b/c,10MB"), Ok(TierSpec::Disk { path: "/a,b/c".into(), bytes: 10_000_000 }));
-        assert_eq!(tier("redis=redis://h:1/2"), Ok(TierSpec::Redis { url: "redis://h:1/2".into() }));
-        assert_eq!(tier("s3=s3://b/p"), Ok(TierSpec::S3 { address: "s3://b/p".into() }));
+        let place = |text: &str| {
+            let spec = tier(text).unwrap();
+            assert_eq!((spec.packing, spec.error), (Packings::EXACT, None));
+            spec.place
+        };
+        assert_eq!(place("host=2GiB"), TierPlace::Host { bytes: 2 << 30 });
+        assert_eq!(place("disk=/a,b/c,10MB"), TierPlace::Disk { path: "/a,b/c".into(), bytes: 10_000_000 });
+        assert_eq!(place("redis=redis://h:1/2"), TierPlace::Redis { url: "redis://h:1/2".into() });
+        assert_eq!(place("s3=s3://b/p"), TierPlace::S3 { address: "s3://b/p".into() });
         let bad = [
             ("host", "host=SIZE"),
             ("hots=1GiB", "host=SIZE"),
@@ -201,11 +310,40 @@ mod tests {
             ("redis=http://h", "redis://"),
             ("s3=bucket", "AWS_ENDPOINT"),
             ("s3=s3:///p", "AWS_ENDPOINT"),
+            ("host=1GiB,dtype=int3", "k=TYPE"),
+            ("host=1GiB,dtype=", "k=TYPE"),
+            ("host=1GiB,dtype=int8,dtype=int8", "once"),
+            ("host=1GiB,error=0.1", "dtype= too"),
+            ("host=1GiB,dtype=exact,error=0.1", "dtype= too"),
+            ("host=1GiB,dtype=int8,error=0", "0.05"),
+            ("host=1GiB,dtype=int8,error=much", "0.05"),
+            ("disk=/a,dtype=int8", "PATH"),
         ];
         for (text, says) in bad {
             let message = tier(text).unwrap_err();
             assert!(message.contains(says), "{text}: {message}");
         }
+    }
+
+    #[test]
+    fn quantised_tiers_are_written_as_they_are_read() {
+        let int8 = Packings::both(Packing::Int8);
+        let mixed = Packings { k: Packing::Int4, v: Packing::Fp8 };
+        for (text, packing, error) in [
+            ("host=1000,dtype=int8", int8, None),
+            ("disk=/a,dtype/c,1000,dtype=k=int4,v=fp8,error=0.5", mixed, Some(0.5)),
+            ("s3=s3://b/p,dtype=k=exact,v=int8", Packings { k: Packing::Exact, v: Packing::Int8 }, None),
+        ] {
+            let tier: TierSpec = text.parse().unwrap();
+            assert_eq!((tier.packing, tier.error, tier.to_string()), (packing, error, text.to_string()));
+        }
+        let swapped: TierSpec = "host=1000,error=0.5,dtype=k=int4,v=fp8".parse().unwrap();
+        assert_eq!(
+            (swapped.packing, swapped.most(KvHalf::K), swapped.place),
+            (mixed, 0.5, TierPlace::Host { bytes: 1000 })
+        );
+        let usual: TierSpec = "redis=redis://h,dtype=k=int4,v=exact".parse().unwrap();
+        assert!(usual.most(KvHalf::K) > 0.0 && usual.most(KvHalf::V) == 0.0);
     }
 
     #[test]
@@ -216,6 +354,8 @@ mod tests {
             "redis=redis://u:hun@ter2@h/?password=hunter2",
             "rediss=redis://:hunter2@h",
             "redis=http://:hunter2@h",
+            "redis=redis://:hunter2@h,dtype=int8,error=0.1",
+            "redis=redis://h,dtype=int8:hunter2@h",
             "hunter2",
         ] {
             let shown = match text.parse::<TierSpec>() {

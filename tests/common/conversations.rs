@@ -35,7 +35,7 @@ pub fn request(ids: &[u32], tokens: usize) -> Request {
 }
 
 /// Logits of an answer's token by id.
-fn row(completion: &Completion, token: usize) -> Vec<f32> {
+pub fn row(completion: &Completion, token: usize) -> Vec<f32> {
     let mut row = vec![0.0; VOCAB];
     completion.logits[token].top.iter().for_each(|&(id, logit)| row[id as usize] = logit);
     row
@@ -81,7 +81,8 @@ impl Load {
         &self.alone
     }
 
-    fn text(&mut self) -> Vec<u32> {
+    /// A text of the load.
+    pub fn text(&mut self) -> Vec<u32> {
         let rng = &mut self.rng;
         let mut ids = match self.texts.len() {
             0 => Vec::new(),
@@ -94,6 +95,16 @@ impl Load {
         ids.extend((0..1 + rng.below(20)).map(|_| rng.below(VOCAB) as u32));
         ids.truncate(CONTEXT - 8);
         ids
+    }
+
+    /// A text that others may go on with.
+    pub fn keep(&mut self, text: Vec<u32>) {
+        self.texts.push(text);
+    }
+
+    /// A random number below `n`.
+    pub fn below(&mut self, n: usize) -> usize {
+        self.rng.below(n)
     }
 
     /// Sends up to four requests at once, each to one of `engines`, and compares their answers.
