@@ -345,7 +345,8 @@ fn tiers_that_cannot_work_are_refused_with_their_cure() {
     refused(1, &["--kv-tier", "disk=tiny.gguf,1GB"], &["tiny.gguf", "--kv-tier disk="]);
     refused(1, &["--kv-tier", "host=1MB", "--kv-tier", "host=2MB"], &["two tiers on host"]);
     refused(1, &["--kv-tier", "host=1MB", "--no-prefix-cache"], &["--no-prefix-cache", "drop one"]);
-    refused(1, &["--kv-verify"], &["--kv-verify", "give --kv-tier"]);
+    refused(1, &["--kv-verify", "--no-prefix-cache"], &["--kv-verify", "drop one"]);
+    refused(1, &["--kv-verify", "--kv-verify-every", "0"], &["--kv-verify-every", "at least 1"]);
     refused(1, &["--kv-tier", "host=1MB", "--kv-store-secret", "nowhere"], &["--kv-store-secret nowhere"]);
     refused(1, &["--kv-tier", "redis=redis://:hunter2@127.0.0.1:1"], &["redis"]);
     let empty = program.write("empty", " \n");

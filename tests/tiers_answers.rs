@@ -20,7 +20,7 @@ fn open(model: &str, device: &str, memory: u64, below: &Below) -> Engine {
     engine(model, device, |config: &mut EngineConfig| {
         config.kv_memory = Some(memory);
         config.tiers = below.tiers.clone();
-        config.verify = below.verify;
+        (config.verify, config.verify_every) = (below.verify, 2);
         config.store_secret = below.secret.then(|| StoreSecret::new(b"a secret of this test").unwrap());
     })
 }
@@ -41,6 +41,8 @@ fn serve(model: &str, device: &str, seed: u64, rounds: usize, life: usize, below
             assert!(tier.bytes <= tier.budget, "{}: {tier:?}", load.what);
             *hits.entry(tier.name.clone()).or_default() += tier.hit_tokens;
         }
+        // Also where the same tokens were computed in batches of other shapes.
+        assert!((stats.verified.pages > 0) == below.verify && stats.verified.differed == 0, "{}: {stats:?}", load.what);
         let cache = stats.cache;
         let below: u64 = stats.tiers.iter().map(|tier| tier.hit_tokens).sum();
         assert!(

@@ -41,6 +41,9 @@ pub trait Backend: Send + Sync {
     /// other. It changes when a kernel computes or rounds otherwise.
     fn numerics(&self) -> &'static str;
 
+    /// Whether a token's results are the same to the bit in batches of any shape.
+    fn is_batch_invariant(&self) -> bool;
+
     /// The compute type of this backend.
     fn float(&self) -> Float;
 

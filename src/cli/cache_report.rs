@@ -50,6 +50,13 @@ fn table(stats: &CacheStats) -> String {
     if stats.other_salt_tokens > 0 {
         line("cached under more than one salt", stats.other_salt_tokens, String::new());
     }
+    if stats.verified.pages > 0 {
+        line(
+            "pages computed again to compare",
+            stats.verified.pages,
+            format!("  {} differed", stats.verified.differed),
+        );
+    }
     if let Some(curve) = stats.curve.as_ref().filter(|curve| curve.sampled > 0) {
         lines.push(what_if(curve));
     }

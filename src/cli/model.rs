@@ -77,9 +77,12 @@ pub struct TierArgs {
     /// Use only pages of tiers that were computed under this epoch; raise it to invalidate them all
     #[arg(long = "kv-epoch", value_name = "N", default_value_t = 0)]
     epoch: u64,
-    /// Check pages from tiers once more, on the device, before they are used
+    /// Check pages from tiers once more, on the device, and compute a sample of the pages found again, to compare
     #[arg(long = "kv-verify")]
     verify: bool,
+    /// With --kv-verify: one in N found pages is computed again
+    #[arg(long = "kv-verify-every", value_name = "N", default_value_t = 64)]
+    pub verify_every: u64,
 }
 
 /// The variable with the secret, for those who would rather not have it in a file.
@@ -207,6 +210,7 @@ impl EngineArgs {
             store_secret: self.tiers.secret()?,
             store_timeout: self.tiers.timeout()?,
             verify: self.tiers.verify,
+            verify_every: self.tiers.verify_every,
             kv_epoch: self.tiers.epoch,
             ..EngineConfig::new(self.model.model.clone())
         })

@@ -78,6 +78,10 @@ impl Backend for Cpu {
         "oracle 1"
     }
 
+    fn is_batch_invariant(&self) -> bool {
+        true
+    }
+
     fn float(&self) -> Float {
         self.float
     }

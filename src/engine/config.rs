@@ -40,8 +40,11 @@ pub struct EngineConfig {
     /// Names the pages of this engine apart from those of engines with another epoch. One that is started again is given the
     /// epoch of the last [`super::Invalidated`], so that what was invalidated stays so on tiers that outlive it.
     pub kv_epoch: u64,
-    /// Check pages from tiers once more, on the device, before they are used.
+    /// Check pages from tiers once more, on the device, before they are used, and compute a sample of the pages that prompts find
+    /// again, to compare.
     pub verify: bool,
+    /// With `verify`: one in so many found pages is computed again, when the device has nothing else to do or now and then.
+    pub verify_every: u64,
 }
 
 /// The KV pages of an engine.
@@ -78,6 +81,7 @@ impl Default for EngineConfig {
             kv_epoch: 0,
             store_timeout: Duration::from_secs(2),
             verify: false,
+            verify_every: 64,
         }
     }
 }
@@ -106,10 +110,15 @@ impl EngineConfig {
 
     fn check_tiers(&self) -> Result<()> {
         let bad = |message: String| Err(Error::Request(message));
+        if self.verify && !self.prefix_cache {
+            return bad("--kv-verify checks pages that are found, --no-prefix-cache finds none; drop one".into());
+        }
+        if self.verify_every == 0 {
+            return bad("--kv-verify-every computes one in so many pages again; give it at least 1".into());
+        }
         if self.tiers.is_empty() {
-            let useless = if self.store_secret.is_some() { "--kv-store-secret" } else { "--kv-verify" };
-            if self.store_secret.is_some() || self.verify {
-                return bad(format!("{useless} is for pages of tiers, and there are none; give --kv-tier too"));
+            if self.store_secret.is_some() {
+                return bad("--kv-store-secret is for pages of tiers, and there are none; give --kv-tier too".into());
             }
             return Ok(());
         }

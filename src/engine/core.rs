@@ -5,6 +5,7 @@ use super::runner::{Drawn, Runner};
 use super::scheduler::{Chunk, End, Scheduler};
 use super::sequence::{Sequence, Submission};
 use super::session::{Message, Reply, Stats};
+use super::verify::Verifier;
 use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
 use crate::kv::pace::context;
@@ -44,7 +45,8 @@ impl<R: Runner> Core<R> {
 
     /// Whether there is nothing to do.
     pub fn is_idle(&self) -> bool {
-        self.scheduler.running.is_empty() && self.scheduler.waiting.is_empty()
+        let checks = self.scheduler.pages.verifier.as_ref().is_some_and(Verifier::is_waiting);
+        self.scheduler.running.is_empty() && self.scheduler.waiting.is_empty() && !checks
     }
 
     /// Computes one step, at a time in ms. An error of the device ends the sequences of the step, and only those.
@@ -56,6 +58,7 @@ impl<R: Runner> Core<R> {
         let chunks = self.scheduler.schedule();
         self.stalled = chunks.is_empty();
         if self.stalled {
+            self.verify();
             self.observe();
             return;
         }
@@ -70,6 +73,7 @@ impl<R: Runner> Core<R> {
             Ok(drawn) => self.postprocess(&chunks, drawn),
             Err(error) => self.fail(&chunks, &error),
         }
+        self.verify();
         self.observe();
     }
 
@@ -176,6 +180,8 @@ impl<R: Runner> Core<R> {
         self.stats.probes = self.scheduler.pages.cache.probes();
         self.stats.cache = self.scheduler.pages.counters();
         self.stats.tiers = self.scheduler.pages.tiers();
+        self.stats.verified =
+            self.scheduler.pages.verifier.as_ref().map(|verifier| verifier.report).unwrap_or_default();
     }
 }
 

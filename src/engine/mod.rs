@@ -32,6 +32,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tier_spec;
+mod verify;
 
 pub use config::{EngineConfig, KvPlan};
 pub use handle::{Demoted, Forked, Invalidated, Session};
@@ -42,3 +43,4 @@ pub use request::{Completion, Event, FinishReason, Prompt, Request, Sampling, To
 pub use session::{Engine, Stats};
 pub use stream::{Canceller, Stream};
 pub use tier_spec::{StoreSecret, TierPlace, TierSpec, parse_size};
+pub use verify::Verified;

@@ -8,6 +8,7 @@ use super::config::pages_for;
 use super::pins::Pins;
 use super::prefetch::Prefetch;
 use super::sequence::Sequence;
+use super::verify::Verifier;
 use crate::kv::cache::{Cache, Counters, Lease, PageCopy};
 use crate::kv::tier::{Manager, ManagerConfig, PageIo, Tiers};
 use crate::kv::{Fingerprint, GroupConfig, Keys, policy};
@@ -18,6 +19,8 @@ pub(super) struct Pages {
     pub(super) pins: Pins,
     pub(super) prefetches: Vec<Prefetch>,
     pub(super) below: Option<Manager>,
+    /// Where a sample of the pages found is computed again.
+    pub(super) verifier: Option<Verifier>,
     step_tokens: usize,
     /// Whether sequences find what others computed.
     pub(super) reuse: bool,
@@ -46,6 +49,7 @@ impl Pages {
             pins: Pins::default(),
             prefetches: Vec::new(),
             below: None,
+            verifier: None,
             step_tokens,
             reuse,
             now: 0,
@@ -165,6 +169,9 @@ impl Pages {
         });
         if !s.preempted {
             s.found = s.computed();
+            if let Some(verifier) = &mut self.verifier {
+                verifier.found(&s.keys, s.found / self.cache.page_tokens());
+            }
         }
     }
 

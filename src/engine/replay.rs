@@ -10,6 +10,7 @@ use super::runner::{Drawn, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::Submission;
 use super::session::Stats;
+use super::verify::Pair;
 use crate::backend::{HostBatch, SampleParams};
 use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
@@ -127,6 +128,11 @@ impl Runner for VirtualDevice {
             Drawn { id: mix(!sample.seed << 24 | u64::from(sample.step)), logits: None }
         };
         Ok(batch.sample.iter().map(&mut draw).collect())
+    }
+
+    fn same(&mut self, _pairs: &[Pair]) -> Result<bool> {
+        // Its pages hold nothing.
+        Ok(true)
     }
 
     fn took(&self) -> Option<Duration> {

@@ -1,5 +1,6 @@
 //! What the KV cache did for prompts, for those who run an engine. Tokens that were computed are never counted as found.
 use super::session::{Engine, Stats};
+use super::verify::Verified;
 use crate::error::Result;
 use crate::kv::cache::Misses;
 use crate::kv::curve::CurveReport;
@@ -30,6 +31,8 @@ pub struct CacheStats {
     /// Tokens that are cached now for a second and any further salt. They are why a miss may be cold although the tokens are
     /// cached: a request is never told of other tenants' pages, and whoever runs the engine is told only this sum.
     pub other_salt_tokens: u64,
+    /// Found pages that were computed again, to compare ([`crate::EngineConfig::verify`]).
+    pub verified: Verified,
     /// What other amounts of KV memory and other policies would have found, estimated from a sample of the pages; `None` if that
     /// is off ([`crate::EngineConfig::cache_curve`]).
     pub curve: Option<CurveReport>,
@@ -80,6 +83,7 @@ impl CacheStats {
             saved_tokens,
             saved_seconds: (stats.prompt_step_tokens > 0).then_some(saved_tokens as f64 / speed),
             other_salt_tokens,
+            verified: stats.verified,
             curve,
         }
     }

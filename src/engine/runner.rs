@@ -5,13 +5,14 @@ use super::io::{self, EngineIo};
 use super::pages::Pages;
 use super::request::TokenLogits;
 use super::stores;
+use super::verify::{Pair, Verifier, same_page};
 use crate::backend::{Backend, DeviceBatch, HostBatch, KvGroup, KvHalf, KvLayout, Sample};
 use crate::error::Result;
 use crate::kv::cache::PageCopy;
 use crate::kv::curve::CurveConfig;
 use crate::kv::policy::Kind;
 use crate::kv::tier::{Form, Tiers};
-use crate::kv::{Fingerprint, GroupConfig};
+use crate::kv::{Fingerprint, GroupConfig, PageId};
 use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
 use std::sync::Arc;
@@ -22,6 +23,9 @@ pub(super) trait Runner: Send {
     /// Copies pages in the order given, then runs a step and gives one token for each of its logit rows, with the largest
     /// logits of as many as `top` says.
     fn run(&mut self, copies: &[PageCopy], batch: &HostBatch, top: &[usize]) -> Result<Vec<Drawn>>;
+
+    /// Whether the pages of each pair hold the same, as far as the device gives the same in batches of any shape.
+    fn same(&mut self, pairs: &[Pair]) -> Result<bool>;
 
     /// How long the last step took, if that is not what a clock on the wall says.
     fn took(&self) -> Option<Duration> {
@@ -103,6 +107,7 @@ impl ModelRunner {
         if let (Some(group), true) = (watched, config.prefix_cache && config.cache_curve) {
             pages.cache.watch(CurveConfig::new(Kind::Kvick, group.pages, step.page_tokens));
         }
+        pages.verifier = config.verify.then(|| Verifier::new(config.verify_every));
         Ok(Loaded { runner, pages, below })
     }
 
@@ -170,6 +175,21 @@ impl Runner for ModelRunner {
         let mut ids = vec![0u32; rows];
         backend.download(&self.drawn, 0, bytemuck::cast_slice_mut(&mut ids))?;
         Ok(ids.into_iter().zip(logits).map(|(id, logits)| Drawn { id, logits }).collect())
+    }
+
+    fn same(&mut self, pairs: &[Pair]) -> Result<bool> {
+        let backend = self.model.backend();
+        for pair in pairs {
+            let KvGroup { layout, data, .. } = &self.kv[pair.group];
+            let read = |page: PageId| {
+                let mut bytes = vec![0; layout.page_bytes()];
+                backend.download(data, page.index() * bytes.len(), &mut bytes).map(|()| bytes)
+            };
+            if !same_page(layout, backend.is_batch_invariant(), &read(pair.computed)?, &read(pair.found)?) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 }
 

@@ -61,6 +61,11 @@ impl Scheduler {
         self.max_seqs
     }
 
+    /// Tokens of a step.
+    pub fn step_tokens(&self) -> usize {
+        self.step_tokens
+    }
+
     /// The next step, its pages taken: chunks of one token first. Empty when there is nothing to do.
     pub fn schedule(&mut self) -> Vec<Chunk> {
         let mut chunks = Vec::new();

@@ -7,6 +7,7 @@ use super::runner::{Below, Loaded, ModelRunner, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::{Submission, Twin};
 use super::stream::Stream;
+use super::verify::Verified;
 use crate::error::{Error, Result};
 use crate::kv::cache::{Counters, Probes};
 use crate::kv::tier::{ManagerConfig, TierReport};
@@ -48,6 +49,8 @@ pub struct Stats {
     pub cache: Counters,
     /// What each tier below the device holds and did, nearest first.
     pub tiers: Vec<TierReport>,
+    /// Found pages that were computed again, to compare.
+    pub verified: Verified,
 }
 
 /// A loaded model that serves requests, also from several threads at once. Dropping it ends what still runs.

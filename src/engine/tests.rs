@@ -10,6 +10,7 @@ use super::scheduler::Scheduler;
 use super::sequence::{Sequence, Submission};
 use super::session::{Inner, Stats};
 use super::stream::Stream;
+use super::verify::Pair;
 use crate::backend::{BatchLimits, HostBatch, SampleParams};
 use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
@@ -25,6 +26,7 @@ mod fork;
 mod isolation;
 mod prefix;
 mod tiers;
+mod verify;
 
 const VOCAB: u32 = 1000;
 
@@ -186,6 +188,11 @@ impl Runner for FakeRunner {
         let (_, batch) = self.log.last()?;
         let micros = |&position: &u32| 1000 + 10 * u64::from(position);
         Some(Duration::from_micros(batch.positions.iter().map(micros).sum()))
+    }
+
+    fn same(&mut self, pairs: &[Pair]) -> Result<bool> {
+        let memory = self.memory.lock().unwrap();
+        Ok(pairs.iter().all(|pair| memory[pair.group][pair.found.index()] == memory[pair.group][pair.computed.index()]))
     }
 }
 

@@ -26,6 +26,11 @@ impl Backend for Cuda {
         "kernels 1"
     }
 
+    fn is_batch_invariant(&self) -> bool {
+        // Kernels choose tiles and splits by the shape of the batch.
+        false
+    }
+
     fn float(&self) -> Float {
         self.float
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::sync::atomic::AtomicBool;
 
 /// Runs requests one after another: what each found, and that its answer is right.
-fn one_by_one(core: &mut Core<FakeRunner>, requests: &[(&[u32], usize, &str)]) -> Vec<u64> {
+pub(super) fn one_by_one(core: &mut Core<FakeRunner>, requests: &[(&[u32], usize, &str)]) -> Vec<u64> {
     let mut found = Vec::new();
     for &(prompt, tokens, salt) in requests {
         let before = core.stats.cache.hit_tokens;

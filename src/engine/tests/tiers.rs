@@ -9,7 +9,7 @@ mod costs;
 mod moving;
 
 /// An engine with these tiers, whose copies take `latency` polls and whose stores are called in polls.
-fn tiered(shape: &Shape, stores: Vec<Box<dyn Store>>, latency: u64) -> Core<FakeRunner> {
+pub(super) fn tiered(shape: &Shape, stores: Vec<Box<dyn Store>>, latency: u64) -> Core<FakeRunner> {
     tiered_at(shape, stores, latency, Some(2), Arc::new(VirtualClock::default()))
 }
 
@@ -60,12 +60,12 @@ impl<F: Fn() + Send + Sync> Store for Before<F> {
     }
 }
 
-fn host(bytes: u64) -> Vec<Box<dyn Store>> {
+pub(super) fn host(bytes: u64) -> Vec<Box<dyn Store>> {
     vec![Box::new(HostStore::new(bytes))]
 }
 
 /// Steps until nothing runs or moves.
-fn settle(core: &mut Core<FakeRunner>) {
+pub(super) fn settle(core: &mut Core<FakeRunner>) {
     for step in 0.. {
         core.step(0);
         if core.is_idle() && !core.scheduler.pages.is_moving() {
@@ -81,13 +81,13 @@ fn computed(core: &Core<FakeRunner>) -> u64 {
 }
 
 /// Lets a text that takes the device for itself push everything else off it.
-fn crowd_out(core: &mut Core<FakeRunner>, seed: u32) {
+pub(super) fn crowd_out(core: &mut Core<FakeRunner>, seed: u32) {
     let pages = core.scheduler.pages.cache.pages(0);
     run(core, &prompt(seed, pages * core.scheduler.pages.page_tokens() - 6), 2);
 }
 
 /// Runs a request; tokens computed for it.
-fn run(core: &mut Core<FakeRunner>, prompt: &[u32], tokens: usize) -> u64 {
+pub(super) fn run(core: &mut Core<FakeRunner>, prompt: &[u32], tokens: usize) -> u64 {
     let before = computed(core);
     let (submission, events) = submission(prompt, tokens);
     core.submit(submission);
