@@ -181,6 +181,7 @@ pub struct Gpu {
     counters: Mutex<BTreeMap<String, KernelCounters>>,
     output: Mutex<Box<dyn Write + Send>>,
     budget: Option<u64>,
+    native: bool,
 }
 
 impl Gpu {
@@ -210,12 +211,13 @@ impl Gpu {
             .build()
             .map_err(std::io::Error::other)?;
         let output: Box<dyn Write + Send> = Box::new(std::io::stdout());
-        Ok(Gpu { spec, memory, pool, counters: Mutex::default(), output: Mutex::new(output), budget })
+        Ok(Gpu { spec, memory, pool, counters: Mutex::default(), output: Mutex::new(output), budget, native: true })
     }
 
     /// The GPU that the environment asks for: `KVICK_EMU_GPU` (`a100`, `h100`, `rtx4090`; default `a100`),
     /// `KVICK_EMU_THREADS` (default one per core), `KVICK_EMU_MEMORY` in MiB (default what the host has available),
-    /// `KVICK_EMU_CHECK` (see [`Checks`]), `KVICK_EMU_BUDGET` (warp instructions of a launch, default no limit).
+    /// `KVICK_EMU_CHECK` (see [`Checks`]), `KVICK_EMU_BUDGET` (warp instructions of a launch, default no limit),
+    /// `KVICK_EMU_NATIVE=0` (no native code: see [`Gpu::set_native`]).
     ///
     /// # Errors
     /// As [`Gpu::new`], and for a value that is not understood.
@@ -232,7 +234,25 @@ impl Gpu {
         let checks = Checks::parse(&var("KVICK_EMU_CHECK").unwrap_or_default())
             .map_err(|_| bad("KVICK_EMU_CHECK", "a list of race, init, leak, or all"))?;
         let budget = number("KVICK_EMU_BUDGET")?.map(|n| n as u64);
-        Gpu::with_checks(spec, threads, memory, checks, budget)
+        let native = match var("KVICK_EMU_NATIVE").as_deref() {
+            None | Some("1") => true,
+            Some("0") => false,
+            Some(_) => return Err(bad("KVICK_EMU_NATIVE", "0 or 1")),
+        };
+        let mut gpu = Gpu::with_checks(spec, threads, memory, checks, budget)?;
+        gpu.set_native(native);
+        Ok(gpu)
+    }
+
+    /// Whether kernels are compiled to native code where the host can execute it (they are at first), or interpreted:
+    /// slower, with the same results, counts and reports.
+    pub fn set_native(&mut self, native: bool) {
+        self.native = native;
+    }
+
+    /// May kernels run as native code?
+    pub(crate) fn native(&self) -> bool {
+        self.native
     }
 
     /// The chip it pretends to be.

@@ -167,12 +167,19 @@ fn shown(ty: &str, bytes: &[u8]) -> String {
     }
 }
 
-/// Loads and runs a program; what it leaves, or why it does not.
+/// Loads and runs a program, as native code and by handlers; what it leaves, or why it does not.
 fn run(text: &str) -> Result<String, String> {
+    let (native, interpreted) = (run_on(text, true), run_on(text, false));
+    assert_eq!(native, interpreted, "native code and handlers differ:\n{text}");
+    native
+}
+
+fn run_on(text: &str, native: bool) -> Result<String, String> {
     let directive = |name: &str| text.lines().find_map(|l| l.strip_prefix("//@ ")?.strip_prefix(name));
     let checks = Checks::parse(directive("check ").unwrap_or_default()).expect("known checks");
     let budget = directive("budget ").map(|n| n.parse().expect("a number"));
-    let gpu = Gpu::with_checks(DeviceSpec::H100, 2, 64 << 20, checks, budget).expect("an emulated GPU");
+    let mut gpu = Gpu::with_checks(DeviceSpec::H100, 2, 64 << 20, checks, budget).expect("an emulated GPU");
+    gpu.set_native(native);
     let output = Output::default();
     gpu.set_output(Box::new(output.clone()));
     let module = ptx::parse(text).map_err(|e| format!("{e}\n"))?;

@@ -52,6 +52,8 @@ pub struct Cx<'g> {
     pub warp: usize,
     /// What is known of the block's shared memory, if that is checked.
     pub checks: Option<Box<SharedChecks>>,
+    /// Backward jumps that the running lanes may still take before others have their turn.
+    pub turns: u32,
     /// Warp instructions executed, those since the last look at the launch's budget.
     pub executed: u64,
     /// Bulk copies of the block, and arrivals that wait for copies.
@@ -84,6 +86,8 @@ pub struct LaunchState<'g> {
     pub started: std::time::Instant,
     /// Warp operations that the launch may still execute; signed, since workers take away before they look.
     pub budget: Option<&'g AtomicI64>,
+    /// The kernel's native code, if it is to be used.
+    pub native: Option<&'g super::native::Native>,
     /// The module's source files.
     pub files: &'g [(u32, String)],
 }
@@ -99,6 +103,13 @@ impl<'g> Cx<'g> {
     pub fn block_index(&self) -> u64 {
         let ([x, y, z], [nx, ny, _]) = (self.ctaid.map(u64::from), self.launch.grid.map(u64::from));
         x + nx * (y + ny * z)
+    }
+
+    /// A backward jump: may the running lanes go on?
+    #[inline(always)]
+    pub fn turn(&mut self) -> bool {
+        self.turns -= 1;
+        self.turns != 0
     }
 
     /// The index of an operation of the running kernel.

@@ -4,6 +4,7 @@ mod cx;
 mod fault;
 mod lane;
 mod lower;
+mod native;
 mod op;
 mod ops;
 mod program;

@@ -6,7 +6,7 @@ use super::cx::Cx;
 /// # Safety
 /// `op` belongs to the kernel whose register files `cx` points into, the CPU has the features that the handler was
 /// chosen for, and `mask` is not empty.
-pub type Handler = unsafe fn(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow;
+pub type Handler = unsafe extern "C" fn(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow;
 
 /// What follows an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Invariants of a [`Kernel`], on which the handlers' unchecked register accesses rest: every register operand of every
 //! operation lies inside `file_bytes` and is aligned to its size, every branch target is an index into `code`, the last
 //! operation does not fall through, and constants are written by nobody.
+use super::native::Native;
 use super::op::Op;
 use super::{KernelInfo, LoadError};
 use crate::gpu::DeviceSpec;
@@ -10,7 +11,7 @@ use crate::mem::Memory;
 use crate::num::mma::Mma;
 use crate::ptx::ast;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A lowered kernel, together with the device functions that it calls.
 pub struct Kernel {
@@ -36,9 +37,19 @@ pub struct Kernel {
     pub dynamic_base: u32,
     /// Number of memory access sites.
     pub sites: usize,
+    /// When each operation's only result is read last, operation `i` reading at `2i`; the greatest number if that is not
+    /// known.
+    pub until: Vec<u32>,
+    /// Its native code, made at the first launch.
+    pub native: OnceLock<Option<Native>>,
 }
 
 impl Kernel {
+    /// Its native code, if this host has any.
+    pub fn native(&self) -> Option<&Native> {
+        self.native.get_or_init(|| Native::new(self)).as_ref()
+    }
+
     /// Shared memory of a block in bytes.
     pub fn shared_bytes(&self, dynamic: u32) -> usize {
         if dynamic == 0 { self.info.static_shared as usize } else { (self.dynamic_base + dynamic) as usize }

@@ -155,13 +155,13 @@ macro_rules! ops {
             $($(pub mod $name {
                 use super::super::*;
                 body!($body);
-                pub unsafe fn portable(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+                pub unsafe extern "C" fn portable(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
                     // SAFETY: passed on to the caller.
                     unsafe { body(cx, op, mask) }
                 }
                 #[cfg(target_arch = "x86_64")]
                 #[target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt")]
-                pub unsafe fn vector(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
+                pub unsafe extern "C" fn vector(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
                     // SAFETY: passed on to the caller.
                     unsafe { body(cx, op, mask) }
                 }

@@ -333,7 +333,9 @@ pub fn gpu() -> Gpu {
 /// Runs the cases and panics with every one that fails.
 pub fn run_all(cases: Vec<Case>) {
     assert!(!cases.is_empty(), "no cases");
-    let gpu = gpu();
-    let failures: Vec<String> = cases.iter().filter_map(|case| case.run(&gpu).err()).collect();
-    assert!(failures.is_empty(), "{} of {} cases fail:\n{}", failures.len(), cases.len(), failures.join("\n"));
+    let (native, mut interpreting) = (gpu(), gpu());
+    interpreting.set_native(false);
+    let failures: Vec<String> =
+        cases.iter().flat_map(|case| [&native, &interpreting].map(|gpu| case.run(gpu).err())).flatten().collect();
+    assert!(failures.is_empty(), "{} failures of {} cases:\n{}", failures.len(), cases.len(), failures.join("\n"));
 }

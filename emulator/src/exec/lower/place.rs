@@ -10,6 +10,7 @@ use crate::exec::op::Op;
 use crate::exec::program::{Constant, Kernel, Value};
 use crate::exec::table::Code;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::OnceLock;
 
 /// First and last moment of a register's life; operation `i` reads at `2i` and writes at `2i + 1`.
 type Life = (u32, u32);
@@ -18,10 +19,15 @@ type Life = (u32, u32);
 pub fn place(b: &Builder<'_>, bodies: Vec<Body>, mut info: KernelInfo) -> Kernel {
     let mut file = File::new(b);
     let mut registers = 0;
-    let mut entry_inputs = vec![];
+    let (mut entry_inputs, mut until, mut start) = (vec![], vec![], 0);
     for body in &bodies {
         let (lives, inputs) = lifetimes(b, body);
         registers += file.assign(b, &lives);
+        until.extend(body.ops.iter().map(|op| match op.d.as_slice() {
+            [d] => lives.get(d).map_or(u32::MAX, |life| 2 * start + life.1),
+            _ => u32::MAX,
+        }));
+        start += body.ops.len() as u32;
         entry_inputs = inputs;
     }
     let (offsets, file_bytes) = file.finish(b);
@@ -42,6 +48,8 @@ pub fn place(b: &Builder<'_>, bodies: Vec<Body>, mut info: KernelInfo) -> Kernel
         mmas: b.mmas.clone(),
         dynamic_base: b.dynamic_base,
         sites: 0,
+        until,
+        native: OnceLock::new(),
     };
     encoder.encode(&bodies, &mut kernel);
     kernel.constants.sort_by_key(|c| c.offset);

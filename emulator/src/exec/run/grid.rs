@@ -52,6 +52,7 @@ pub fn launch(program: &Program, kernel: usize, launch: &Launch, gpu: &Gpu) -> R
         workspace: workspace.addr,
         started: std::time::Instant::now(),
         budget: gpu.budget().map(|_| &budget),
+        native: gpu.native().then(|| kernel.native()).flatten(),
         files: program.files(),
     };
     let blocks: u64 = launch.grid.iter().map(|n| u64::from(*n)).product();
@@ -277,6 +278,7 @@ fn context<'g>(state: &'g LaunchState<'g>) -> Cx<'g> {
         checks: None,
         bulk: BulkCopies::default(),
         executed: 0,
+        turns: 0,
         wide: crate::exec::table::vector_cpu(),
         warp: 0,
         copies: AsyncCopies::default(),

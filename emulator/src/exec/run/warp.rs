@@ -3,6 +3,7 @@
 //! The group with the lowest program counter runs, until it reaches the place of another group (they merge), branches
 //! apart, or has to wait. Code is laid out so that this lets lanes that fell behind catch up before a common place.
 use crate::exec::cx::Cx;
+use crate::exec::native::{Left, Native};
 use crate::exec::op::{Flow, Stop};
 use crate::exec::ops::copy::AsyncCopies;
 
@@ -104,7 +105,7 @@ impl Warp {
             let (pc, end) = unsafe { execute(cx, group.pc, limit, apart, waits) };
             let mask = group.mask;
             match end {
-                End::Moved => self.add(pc, mask, false),
+                End::Moved | End::Native => self.add(pc, mask, false),
                 End::Turn => {
                     self.add(pc, mask, false);
                     self.groups.iter_mut().filter(|g| g.pc == pc).for_each(|g| g.tired = true);
@@ -171,19 +172,62 @@ enum End {
     Turn,
     /// `cx.stop` says why, at the operation returned.
     Stopped,
+    /// Native code goes on from here.
+    Native,
 }
 
-/// Executes operations from `pc` on, until `limit`; after a jump also if other groups exist (`apart`) and it passed
-/// them, or if some of them wait.
+/// Executes operations from `pc` on, as native code while all 32 lanes are active and there is some, else by handlers.
+/// The other parameters are those of [`interpret`].
 ///
 /// # Safety
 /// `pc` is an operation of the kernel, and `cx` points at the warp that the active lanes belong to.
 #[inline(never)]
-unsafe fn execute(cx: &mut Cx<'_>, pc: usize, limit: usize, apart: bool, waits: bool) -> (usize, End) {
+unsafe fn execute(cx: &mut Cx<'_>, mut pc: usize, limit: usize, apart: bool, waits: bool) -> (usize, End) {
+    cx.turns = QUANTUM;
+    let native = cx.launch.native.filter(|_| cx.mask == !0);
+    loop {
+        if let Some(native) = native
+            && native.begins(pc)
+        {
+            // SAFETY: passed on; all lanes are active, and the code is the kernel's.
+            match unsafe { native.run(cx, pc) } {
+                Left::Interpret(at) => pc = at,
+                Left::Stop(at) => return (at, End::Stopped),
+                Left::Turn(at) => return (at, End::Turn),
+                Left::Jump(from) => {
+                    pc = cx.pc;
+                    if pc <= from && !cx.turn() {
+                        return (pc, End::Turn);
+                    }
+                    continue;
+                }
+            }
+        }
+        // SAFETY: passed on.
+        match unsafe { interpret(cx, pc, limit, apart, waits, native) } {
+            (at, End::Native) => pc = at,
+            end => return end,
+        }
+    }
+}
+
+/// Executes operations from `pc` on by their handlers, until `limit`; after a jump also if other groups exist (`apart`)
+/// and it passed them, or if some of them wait; and until native code begins, but at least one operation.
+///
+/// # Safety
+/// As [`execute`].
+#[inline(always)]
+unsafe fn interpret(
+    cx: &mut Cx<'_>,
+    pc: usize,
+    limit: usize,
+    apart: bool,
+    waits: bool,
+    native: Option<&Native>,
+) -> (usize, End) {
     let code = cx.launch.kernel.code.as_slice();
     let at = |pc: usize| code.as_ptr().wrapping_add(pc);
     let last = at(limit.min(code.len()));
-    let mut turns = QUANTUM;
     // Operations from `first` to before `op` have been executed and not yet counted.
     let (mut first, mut op) = (pc, at(pc));
     // Lanes that a mask leaves out, of the mask last asked for.
@@ -198,32 +242,42 @@ unsafe fn execute(cx: &mut Cx<'_>, pc: usize, limit: usize, apart: bool, waits: 
         let this = unsafe { &*op };
         // SAFETY: the guard is a predicate register of the kernel.
         let mask = cx.mask & (unsafe { cx.pred(this.guard) } ^ this.guard_not);
+        let mut flow = Flow::Next;
         if mask != !0 {
             if mask != known {
                 (known, idle) = (mask, u64::from(mask.count_zeros()));
             }
             cx.idle_lanes += idle * (u64::from(this.counted) + u64::from(this.folded));
-            if mask == 0 {
-                op = op.wrapping_add(1);
-                continue;
-            }
         }
-        // SAFETY: lowering chose the handler for this CPU and these operands; the mask is not empty.
-        match unsafe { (this.run)(cx, this, mask) } {
-            Flow::Next => op = op.wrapping_add(1),
+        if mask != 0 {
+            // SAFETY: lowering chose the handler for this CPU and these operands; the mask is not empty.
+            flow = unsafe { (this.run)(cx, this, mask) };
+        }
+        match flow {
+            Flow::Next => {
+                op = op.wrapping_add(1);
+                if let Some(native) = native
+                    && op < last
+                    && native.begins(cx.pc_of(op))
+                {
+                    let pc = cx.pc_of(op);
+                    cx.ran(first, pc);
+                    return (pc, End::Native);
+                }
+            }
             Flow::Jump => {
                 let pc = cx.pc_of(op);
                 cx.ran(first, pc + 1);
                 first = cx.pc;
                 op = at(first);
-                if first <= pc {
-                    turns -= 1;
-                    if turns == 0 {
-                        return (first, End::Turn);
-                    }
+                if first <= pc && !cx.turn() {
+                    return (first, End::Turn);
                 }
                 if apart && (first >= limit || waits) {
                     return (first, End::Moved);
+                }
+                if native.is_some_and(|native| native.begins(first)) {
+                    return (first, End::Native);
                 }
             }
             Flow::Stop => {

@@ -1,0 +1,246 @@
+//! Native code against the handlers: random kernels must leave the same memory and the same counts either way.
+//!
+//! A kernel loads its registers, goes through blocks of random instructions over them (a quarter of them guarded) that
+//! random branches leave out and loops repeat, and stores all registers.
+#[allow(dead_code, reason = "this program uses a part of it")]
+mod probes;
+
+use kvick_emulator::exec::{Launch, Program, launch};
+use kvick_emulator::gpu::{DeviceSpec, Gpu, KernelCounters};
+use kvick_emulator::ptx;
+use probes::Random;
+use std::fmt::Write;
+
+const WORDS: usize = 9;
+const DOUBLES: usize = 6;
+const PREDICATES: usize = 4;
+const THREADS: usize = 96;
+
+/// Instructions: `w`, `d`, `p` stand for registers, `i` for a 32-bit register or a small number, `n` for a number.
+const INSTRUCTIONS: &[&str] = &[
+    "mov.b32 w, w",
+    "mov.b64 d, d",
+    "add.s32 w, w, i",
+    "sub.s32 w, w, i",
+    "add.s64 d, d, d",
+    "sub.s64 d, d, d",
+    "mul.lo.s32 w, w, w",
+    "mad.lo.s32 w, w, w, w",
+    "mul.wide.u32 d, w, w",
+    "mul.wide.s32 d, w, i",
+    "mad.wide.u32 d, w, w, d",
+    "mad.wide.s32 d, w, w, d",
+    "mul.lo.s64 d, d, d",
+    "mul.hi.u32 w, w, w",
+    "min.u32 w, w, w",
+    "min.s32 w, w, w",
+    "max.u32 w, w, w",
+    "max.s32 w, w, w",
+    "and.b32 w, w, i",
+    "or.b32 w, w, w",
+    "xor.b32 w, w, w",
+    "not.b32 w, w",
+    "and.b64 d, d, d",
+    "or.b64 d, d, d",
+    "xor.b64 d, d, d",
+    "not.b64 d, d",
+    "lop3.b32 w, w, w, w, n",
+    "shl.b32 w, w, i",
+    "shr.u32 w, w, i",
+    "shr.s32 w, w, i",
+    "shl.b64 d, d, i",
+    "shr.u64 d, d, i",
+    "shr.s64 d, d, i",
+    "shf.r.wrap.b32 w, w, w, i",
+    "cvt.u64.u32 d, w",
+    "cvt.s64.s32 d, w",
+    "cvt.u32.u64 w, d",
+    "mov.b64 d, {w, w}",
+    "mov.b64 {w, w}, d",
+    "cvt.u32.u8 w, w",
+    "cvt.s32.s8 w, w",
+    "cvt.u32.u16 w, w",
+    "cvt.s32.s16 w, w",
+    "abs.s32 w, w",
+    "neg.s32 w, w",
+    "prmt.b32 w, w, w, n",
+    "selp.b32 w, w, w, p",
+    "selp.b64 d, d, d, p",
+    "setp.eq.s32 p, w, w",
+    "setp.ne.s32 p, w, i",
+    "setp.lt.s32 p, w, w",
+    "setp.le.s32 p, w, w",
+    "setp.gt.s32 p, w, w",
+    "setp.ge.s32 p, w, w",
+    "setp.lt.u32 p, w, w",
+    "setp.le.u32 p, w, w",
+    "setp.gt.u32 p, w, w",
+    "setp.ge.u32 p, w, w",
+    "setp.eq.s64 p, d, d",
+    "setp.lt.s64 p, d, d",
+    "setp.ge.s64 p, d, d",
+    "setp.gt.u64 p, d, d",
+    "setp.le.u64 p, d, d",
+    "setp.lt.f32 p, w, w",
+    "setp.gtu.f32 p, w, w",
+    "setp.neu.f32 p, w, w",
+    "setp.nan.f32 p, w, w",
+    "and.pred p, p, p",
+    "or.pred p, p, p",
+    "xor.pred p, p, p",
+    "not.pred p, p",
+    "mov.pred p, p",
+    "add.f32 w, w, w",
+    "sub.f32 w, w, w",
+    "mul.f32 w, w, w",
+    "div.rn.f32 w, w, w",
+    "fma.rn.f32 w, w, w, w",
+    "abs.f32 w, w",
+    "neg.f32 w, w",
+    "min.f32 w, w, w",
+    "max.f32 w, w, w",
+    "cvt.rn.f32.s32 w, w",
+    "cvt.rn.f32.u32 w, w",
+    "add.rn.f16x2 w, w, w",
+    "sub.rn.f16x2 w, w, w",
+    "mul.rn.f16x2 w, w, w",
+    "fma.rn.f16x2 w, w, w, w",
+    "fma.rn.bf16x2 w, w, w, w",
+    "cvt.rn.f16x2.f32 w, w, w",
+    "cvt.rn.bf16x2.f32 w, w, w",
+    "ex2.approx.ftz.f32 w, w",
+    "bfe.u32 w, w, i, i",
+    "popc.b32 w, w",
+];
+
+/// The instruction with random registers and numbers.
+fn filled(rng: &mut Random, instruction: &str) -> String {
+    let mut out = String::new();
+    let (opcode, operands) = instruction.split_once(' ').expect("operands");
+    for c in operands.chars() {
+        let mut below = |n: usize| rng.bits() as usize % n;
+        let _ = match c {
+            'w' => write!(out, "%w{}", below(WORDS)),
+            'd' => write!(out, "%d{}", below(DOUBLES)),
+            'p' => write!(out, "%p{}", below(PREDICATES)),
+            'n' if opcode.starts_with("prmt") => write!(out, "{}", below(0x8000) & 0x7777),
+            'n' => write!(out, "{}", below(256)),
+            'i' if below(2) == 0 => write!(out, "{}", below(40)),
+            'i' => write!(out, "%w{}", below(WORDS)),
+            other => write!(out, "{other}"),
+        };
+    }
+    format!("{opcode} {out};\n")
+}
+
+/// A kernel made from a seed.
+fn kernel(rng: &mut Random) -> String {
+    let mut s = String::from(
+        ".version 8.6\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out)\n{\n",
+    );
+    let _ = writeln!(s, ".reg .b32 %w<{WORDS}>;\n.reg .b64 %d<{DOUBLES}>;\n.reg .pred %p<{PREDICATES}>;");
+    s += ".reg .b32 %t<4>;\n.reg .b64 %a<4>;\n.reg .pred %q;\n";
+    s += "ld.param.u64 %a0, [in];\nld.param.u64 %a1, [out];\nmov.u32 %t0, %tid.x;\nmul.wide.u32 %a2, %t0, 8;\n";
+    s += "add.s64 %a0, %a0, %a2;\nadd.s64 %a1, %a1, %a2;\n";
+    let stride = 8 * THREADS;
+    (0..WORDS).for_each(|i| writeln!(s, "ld.global.u32 %w{i}, [%a0+{}];", i * stride).expect("a String takes all"));
+    (0..DOUBLES)
+        .for_each(|i| writeln!(s, "ld.global.u64 %d{i}, [%a0+{}];", (WORDS + i) * stride).expect("a String takes all"));
+    (0..PREDICATES).for_each(|i| writeln!(s, "setp.gt.s32 %p{i}, %w{i}, %w{};", i + 1).expect("a String takes all"));
+    for block in 0..4 {
+        let shape = rng.bits() % 4;
+        let p = rng.bits() as usize % PREDICATES;
+        match shape {
+            0 => writeln!(s, "@%p{p} bra AFTER{block};").expect("a String takes all"),
+            1 => writeln!(s, "mov.u32 %t1, 0;\nAGAIN{block}:").expect("a String takes all"),
+            _ => {}
+        }
+        for _ in 0..rng.bits() % 40 + 1 {
+            let which = rng.bits() as usize % INSTRUCTIONS.len();
+            if rng.bits() % 4 == 0 {
+                let not = if rng.bits() % 2 == 0 { "!" } else { "" };
+                let _ = write!(s, "@{not}%p{} ", rng.bits() as usize % PREDICATES);
+            }
+            s += &filled(rng, INSTRUCTIONS[which]);
+        }
+        match shape {
+            0 => writeln!(s, "AFTER{block}:").expect("a String takes all"),
+            1 => writeln!(s, "add.s32 %t1, %t1, 1;\nsetp.lt.u32 %q, %t1, 3;\n@%q bra AGAIN{block};")
+                .expect("a String takes all"),
+            _ => {}
+        }
+    }
+    (0..WORDS).for_each(|i| writeln!(s, "st.global.u32 [%a1+{}], %w{i};", i * stride).expect("a String takes all"));
+    (0..DOUBLES)
+        .for_each(|i| writeln!(s, "st.global.u64 [%a1+{}], %d{i};", (WORDS + i) * stride).expect("a String takes all"));
+    for i in 0..PREDICATES {
+        let at = (WORDS + DOUBLES + i) * stride;
+        let _ = writeln!(s, "selp.u32 %t2, 1, 0, %p{i};\nst.global.u32 [%a1+{at}], %t2;");
+    }
+    s + "ret;\n}\n"
+}
+
+/// Bits that are often numbers near 1, sometimes special ones.
+fn word(rng: &mut Random) -> u32 {
+    const SPECIAL: [u32; 12] = [
+        0,
+        1,
+        !0,
+        0x8000_0000,
+        0x7f80_0000,
+        0x7fc0_0001,
+        0x7fff_ffff,
+        0x7c00_fc00,
+        0x7e01_8001,
+        0x0000_ffff,
+        31,
+        0x0080_0000,
+    ];
+    let bits = rng.bits();
+    match bits >> 60 {
+        0..3 => SPECIAL[bits as usize % SPECIAL.len()],
+        3..7 => bits as u32,
+        7..10 => bits as u32 % 50,
+        _ => bits as u32 & 0x83ff_83ff | 0x3800_3800,
+    }
+}
+
+fn run(text: &str, input: &[u64], native: bool) -> (Vec<u64>, KernelCounters) {
+    let mut gpu = Gpu::new(DeviceSpec::A100, 1, 1 << 20).expect("an emulated GPU");
+    gpu.set_native(native);
+    let program = Program::load(&ptx::parse(text).expect("PTX"), gpu.memory(), gpu.spec())
+        .unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    let count = (WORDS + DOUBLES + PREDICATES) * THREADS;
+    let [from, to] = [(); 2].map(|()| gpu.memory().alloc(8 * count).expect("device memory"));
+    let host = |addr| gpu.memory().host_ptr(addr, 8 * count).expect("an allocation").cast::<u64>();
+    // SAFETY: the allocation has room for the input, and no kernel runs.
+    unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), host(from), input.len()) };
+    let params = [from, to].iter().flat_map(|a| a.to_le_bytes()).collect();
+    let config = Launch { grid: [1; 3], block: [THREADS as u32, 1, 1], params, ..Launch::default() };
+    launch(&program, 0, &config, &gpu).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+    // SAFETY: the allocation has this size, and no kernel runs.
+    let out = unsafe { std::slice::from_raw_parts(host(to), count) }.to_vec();
+    (out, gpu.counters().remove(0))
+}
+
+#[test]
+fn random_kernels_leave_the_same_memory_and_counts() {
+    for seed in 0..400 {
+        let mut rng = Random(seed);
+        let text = kernel(&mut rng);
+        // Every second time, all lanes of a warp hold the same, so that they stay together.
+        let mut input = vec![0; (WORDS + DOUBLES) * THREADS];
+        for i in 0..input.len() {
+            let alike = seed % 2 == 0 && i % 32 != 0 && !rng.bits().is_multiple_of(8);
+            input[i] = if alike { input[i - 1] } else { u64::from(word(&mut rng)) << 32 | u64::from(word(&mut rng)) };
+        }
+        let (want, counts) = run(&text, &input, false);
+        let (got, counted) = run(&text, &input, true);
+        let differing = (0..want.len()).find(|&i| want[i] != got[i]);
+        if let Some(i) = differing {
+            let (register, thread) = (i / THREADS, i % THREADS);
+            panic!("seed {seed}: register {register} of thread {thread}: {:#x}, not {:#x}\n{text}", got[i], want[i]);
+        }
+        assert_eq!(counted, counts, "seed {seed}\n{text}");
+    }
+}
