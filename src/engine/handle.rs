@@ -227,7 +227,8 @@ impl<'e> Session<'e> {
         self.engine.inner.call(move |scheduler| {
             pin.map(|pin| scheduler.pages.unpin(pin));
             let keys = scheduler.pages.keys(&salt, &ids);
-            let (pages, left) = scheduler.pages.cache.demote(&keys);
+            let restored = scheduler.pages.renamed(&keys);
+            let (pages, left) = scheduler.pages.cache.demote(&restored);
             Demoted { pages, left }
         })
     }

@@ -124,12 +124,24 @@ impl Pages {
         self.cache.whole_pages(&s.keys, s.findable(), self.now)
     }
 
-    /// Leading tokens of a sequence that are cached.
+    /// Leading tokens of a sequence that are cached, restored pages included.
     pub fn cached(&mut self, keys: &Keys) -> usize {
-        let lease = self.cache.hold(keys, self.now);
+        let lease = self.hold(keys);
         let tokens = lease.filled();
         self.cache.cancel(lease);
         tokens
+    }
+
+    /// Holds what is cached of a sequence, restored pages included.
+    pub fn hold(&mut self, keys: &Keys) -> Lease {
+        self.cache.hold(&self.renamed(keys), self.now)
+    }
+
+    /// The names under which the device has most of a sequence.
+    pub fn renamed(&self, keys: &Keys) -> Keys {
+        let mut keys = keys.clone();
+        self.cache.rename(&mut keys, usize::MAX, self.now);
+        keys
     }
 
     /// Takes the pages of a tenant's sequence, from the one it ends in, and of all that continues it out of service. The pages
@@ -142,7 +154,7 @@ impl Pages {
     /// Serves what is cached of a tenant's sequence only `ttl` ms longer. For how many tokens that is.
     pub fn expire_after(&mut self, salt: &[u8], tokens: &[u32], ttl: u64) -> usize {
         let keys = self.keys(salt, tokens);
-        let lease = self.cache.hold(&keys, self.now);
+        let lease = self.hold(&keys);
         let time = self.now.saturating_add(ttl);
         self.cache.expire_at(&lease, time);
         self.cache.expire_prefix(&keys, time);

@@ -45,7 +45,7 @@ impl Pinned {
 impl Pages {
     /// Holds what is cached of a sequence until `until`, in ms. The pin's id, if there was anything to hold.
     pub fn pin(&mut self, keys: &Keys, priority: i32, until: u64) -> (Option<u64>, Pinned) {
-        let lease = self.cache.hold(keys, self.now);
+        let lease = self.hold(keys);
         let pinned = Pinned::of(&self.cache, &lease, keys.tokens().len());
         if pinned.pages == 0 {
             self.cache.cancel(lease);

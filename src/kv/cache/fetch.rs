@@ -131,6 +131,7 @@ impl Cache {
         let mut path = std::mem::take(&mut self.scratch);
         self.find(keys, &mut path);
         let mut lease = self.lease(keys, &path[..wanted.from.min(path.len())], None);
+        lease.loaded = true;
         self.slide(&mut lease, wanted.pages * self.page_tokens);
         // Held first, so that making room does not take them.
         for group in 0..self.groups() {

@@ -45,6 +45,8 @@ pub struct Lease {
     copies: Vec<PageCopy>,
     /// Of the cache, when the lease was made: what is computed under it is published only before the next invalidation.
     generation: u64,
+    /// Its pages come from below: they do not bring a page back that is out of service.
+    pub(super) loaded: bool,
 }
 
 impl Lease {
@@ -106,6 +108,7 @@ impl Cache {
             partial: None,
             copies: Vec::new(),
             generation: self.generation,
+            loaded: false,
         }
     }
 
@@ -126,6 +129,7 @@ impl Cache {
             partial,
             copies: Vec::new(),
             generation: self.generation,
+            loaded: false,
         };
         for group in 0..groups {
             let slid = self.left(group, path.len());
@@ -274,6 +278,7 @@ impl Cache {
             partial: lease.partial.map(|partial| Partial { counted: false, ..partial }),
             copies: Vec::new(),
             generation: lease.generation,
+            loaded: lease.loaded,
         };
         self.counters.forked_tokens += fork.filled as u64;
         self.pin_all(&fork);

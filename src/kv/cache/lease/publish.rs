@@ -66,6 +66,7 @@ impl Cache {
             None => Some((self.name_node(parent, key, keys.page(index), keys.mark(index)), true)),
             Some(node) if self.tree.parent(node) != Some(parent) || self.tree.tokens(node) != keys.page(index) => None,
             Some(node) if self.tree.expires(node) > now => Some((node, false)),
+            Some(_) if lease.loaded => None,
             // Out of service: a page computed anew may take its place once the old one is gone.
             Some(node) if (0..self.groups()).any(|group| self.tree.page(group, node).is_some()) => None,
             Some(node) => {
