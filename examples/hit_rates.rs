@@ -1,9 +1,10 @@
 //! Replays a trace and holds our policy and the live curve to their bounds: `cargo run --release --no-default-features --features kv --example
 //! hit_rates -- TRACE.jsonl`. Fails if a bound is missed.
-use kvick::kv::curve::WhatIf;
+use kvick::kv::curve::{CurveConfig, WhatIf};
 use kvick::kv::policy::Kind;
 use kvick::kv::replay::{replay, replay_watched};
-use kvick::kv::trace::Trace;
+use kvick::kv::trace::{BLOCK_TOKENS, Trace};
+use std::collections::HashMap;
 use std::process::ExitCode;
 
 /// Blocks, and the least hits in % on the published conversation trace.
@@ -16,23 +17,31 @@ const CAPACITIES: [usize; 16] = [
 /// Blocks of caches with a live curve, which says what the others would find, within so many points.
 const LIVE: [usize; 3] = [3000, 10_000, 30_000];
 const LIVE_POINTS: f64 = 1.5;
+/// Samples of pages, each by another seed.
+const SAMPLES: u64 = 20;
 
-/// Whether the live curve of one cache is right about the others and about the baselines.
-fn live(trace: &Trace, capacity: usize) -> bool {
-    let (_, report) = replay_watched(trace, Kind::Kvick, capacity, &LIVE);
-    let error = |what: &WhatIf| {
-        let kind = what.policy.parse().expect("a policy");
-        what.hit_percent - replay(trace, kind, what.pages).hit_percent
-    };
-    let worst = report.points.iter().map(|what| (error(what), what)).max_by(|a, b| a.0.abs().total_cmp(&b.0.abs()));
-    let (error, what) = worst.expect("points");
+/// Whether the live curve of one cache is right about the others and about the baselines, whichever pages it samples.
+fn live(trace: &Trace, capacity: usize, exact: &mut HashMap<(&'static str, usize), f64>) -> bool {
+    let mut worst = (0.0f64, WhatIf::default(), 0);
+    let mut estimates = 0;
+    for seed in 0..SAMPLES {
+        let config = CurveConfig::new(Kind::Kvick, capacity, BLOCK_TOKENS);
+        let (_, report) = replay_watched(trace, CurveConfig { others: LIVE.to_vec(), seed, ..config });
+        estimates += report.points.len();
+        for what in report.points {
+            let percent = || replay(trace, what.policy.parse().expect("a policy"), what.pages).hit_percent;
+            let error = what.hit_percent - *exact.entry((what.policy, what.pages)).or_insert_with(percent);
+            if error.abs() > worst.0.abs() {
+                worst = (error, what, seed);
+            }
+        }
+    }
+    let (error, what, seed) = worst;
     let met = error.abs() <= LIVE_POINTS;
     let missed = if met { "" } else { "   MISSED" };
     println!(
-        "live at {capacity:>5} blocks: {} estimates, the worst {error:+.2} points ({} at {}), bound {LIVE_POINTS}{missed}",
-        report.points.len(),
-        what.policy,
-        what.pages
+        "live at {capacity:>5} blocks: {estimates} estimates, the worst {error:+.2} points ({} at {}, sample {seed}), bound {LIVE_POINTS}{missed}",
+        what.policy, what.pages
     );
     met
 }
@@ -59,8 +68,9 @@ fn main() -> ExitCode {
         println!("{capacity:>7} blocks: kvick {ours:>6.2} %, best classic {best:>6.2} %, bound {bound:>5.1} %{missed}");
         good &= met;
     }
+    let mut exact = HashMap::new();
     for capacity in LIVE {
-        good &= live(&trace, capacity);
+        good &= live(&trace, capacity, &mut exact);
     }
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

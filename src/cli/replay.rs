@@ -1,10 +1,11 @@
 //! `kvick replay`: a request trace through the real cache and its policies.
 use super::{output, replay_engine};
 use anyhow::Context;
-use kvick::kv::curve::{CurveReport, WhatIf};
+use kvick::kv::chart;
+use kvick::kv::curve::{CurveConfig, CurveReport, WhatIf};
 use kvick::kv::policy::Kind;
 use kvick::kv::replay::{Row, replay, replay_watched};
-use kvick::kv::{chart, trace::Trace};
+use kvick::kv::trace::{BLOCK_TOKENS, Trace};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -58,7 +59,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let mut sorted = args.capacity.clone();
         sorted.sort_unstable();
         let middle = sorted.get(sorted.len() / 2).copied().unwrap_or(10_000);
-        replay_watched(&trace, Kind::Kvick, if blocks == 0 { middle } else { blocks }, &args.capacity).1
+        let config = CurveConfig::new(Kind::Kvick, if blocks == 0 { middle } else { blocks }, BLOCK_TOKENS);
+        replay_watched(&trace, CurveConfig { others: args.capacity.clone(), ..config }).1
     });
     if let (Some(curve), false) = (&curve, args.json) {
         show(curve, &rows)?;

@@ -2,7 +2,7 @@
 //!
 //! Each block of the trace becomes 512 tokens that depend on its id alone, so that equal blocks after equal prefixes are equal
 //! prompts. Requests arrive when the trace says; a step takes as long as its prompt tokens at the prefill speed, and at least one
-//! token at the decode speed. Deterministic: two runs differ in [`Replayed::seconds`] only.
+//! token at the decode speed. Deterministic: two runs differ in [`Replayed::seconds`] and [`Replayed::curve_seconds`] only.
 use super::core::{Core, validate};
 use super::output::Output;
 use super::pages::Pages;
@@ -95,6 +95,8 @@ pub struct Replayed {
     pub curve: Option<CurveReport>,
     /// Of real time, in the scheduler and the cache: the device takes none.
     pub seconds: f64,
+    /// Of these, for the curve.
+    pub curve_seconds: f64,
 }
 
 /// Takes time and gives tokens that depend on the request and their place only.
@@ -172,6 +174,7 @@ pub fn replay(trace: &Trace, config: &ReplayConfig) -> Result<Replayed> {
     let mut replayed = report(trace, &mut core);
     replayed.refused = refused;
     replayed.seconds = start.elapsed().as_secs_f64();
+    replayed.curve_seconds = core.scheduler.pages.cache.curve_spent().as_secs_f64();
     Ok(replayed)
 }
 
@@ -245,6 +248,7 @@ fn report(trace: &Trace, core: &mut Core<VirtualDevice>) -> Replayed {
         steps: *steps,
         curve: core.scheduler.pages.cache.curve(),
         seconds: 0.0,
+        curve_seconds: 0.0,
     }
 }
 

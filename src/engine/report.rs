@@ -93,7 +93,7 @@ impl Engine {
     /// What the KV cache did so far. For whoever runs the engine: the counts are of all tenants.
     pub fn cache_stats(&self) -> Result<CacheStats> {
         let (other_salt_tokens, curve) = self.inner.call(|scheduler| {
-            let cache = &scheduler.pages.cache;
+            let cache = &mut scheduler.pages.cache;
             (cache.shared_across_salts(), cache.curve())
         })?;
         Ok(CacheStats::new(&self.stats(), &self.page_bytes, other_salt_tokens, curve))

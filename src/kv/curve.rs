@@ -6,14 +6,28 @@
 //! cache like the real one, and this difference is added to what the real one did find, which is counted exactly. What is hot
 //! enough to be found by both drops out.
 //!
+//! Nor does the sample come back as often as all pages do, by chance. After how many requests a page is asked for again is
+//! counted exactly for all pages, and the sampled ones of each such interval stand for as many as there were in all.
+//!
 //! Deterministic; memory does not grow with the number of requests; the cost is that of the sampled pages, plus a look at each
 //! key. Pages taken out of service ([`super::Cache::invalidate_prefix`], time to live) stay in the small caches.
 use super::key::{Key, Keys};
 use super::policy::{Kind, Sims};
 use super::tree::NodeId;
+use std::time::{Duration, Instant};
 
 /// Tokens for each sampled page, by default.
-const TOKENS_PER_SAMPLE: usize = 16_384;
+const TOKENS_PER_SAMPLE: usize = 8192;
+/// 2^64 over the golden ratio: the upper half of a product with it depends on all lower bits.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Intervals between the requests for a page that are told apart, and sampled pages of one that are few.
+const INTERVALS: usize = 44;
+const FEW: f64 = 8.0;
+/// 2^32 over the square root of 2.
+const SQRT_HALF: u32 = 0xb504_f334;
+/// Sampled pages that wait for the simulations at most, and how far up one is looked for on which generated ones hang.
+const MOST_PENDING: usize = 32;
+const ABOVE: usize = 4;
 /// Fewer sampled pages say nothing.
 const LEAST_ROOM: usize = 8;
 /// What a policy is compared with.
@@ -30,13 +44,15 @@ pub struct CurveConfig {
     pub others: Vec<usize>,
     /// Sample one page in so many; rounded up to a power of two.
     pub one_in: usize,
+    /// Which pages are sampled: each seed gives another sample.
+    pub seed: u64,
 }
 
 impl CurveConfig {
-    /// From a quarter to four times the pages, and one page in 16,384 tokens.
+    /// From a quarter to four times the pages, and one page in 8,192 tokens.
     pub fn new(policy: Kind, pages: usize, page_tokens: usize) -> Self {
         let others = vec![pages / 4, pages / 2, 2 * pages, 4 * pages];
-        CurveConfig { policy, pages, others, one_in: (TOKENS_PER_SAMPLE / page_tokens.max(1)).max(1) }
+        CurveConfig { policy, pages, others, one_in: (TOKENS_PER_SAMPLE / page_tokens.max(1)).max(1), seed: 0 }
     }
 }
 
@@ -66,17 +82,59 @@ pub struct CurveReport {
     pub sampled: u64,
 }
 
+/// Which pages are sampled.
+#[derive(Clone, Copy)]
+struct Sample {
+    seed: u64,
+    mask: u64,
+}
+
+impl Sample {
+    /// By bits that the hash table's slots and tags do not show.
+    fn has(self, key: &Key) -> bool {
+        let bits = (key.short() ^ self.seed).wrapping_mul(MIX);
+        (bits >> 32) & self.mask == 0
+    }
+}
+
+/// A sampled page, and after which interval it was asked for again.
+struct Sampled {
+    key: Key,
+    partial: bool,
+    interval: usize,
+}
+
+/// A request, or pages that were generated, as far as they are in the sample: up to the end of [`Curve::pages`] then.
+struct Pending {
+    root: Key,
+    now: u64,
+    end: usize,
+    /// The nearest sampled pages above generated ones, deepest first; `None` for a request.
+    above: Option<Vec<Key>>,
+}
+
 /// The live curve of one cache.
 pub(crate) struct Curve {
     config: CurveConfig,
-    mask: u64,
+    sample: Sample,
     /// What each simulation stands for.
     wanted: Vec<(Kind, usize)>,
     sims: Sims,
+    /// Requests that the simulations have yet to live through: many at once find their memory in the processor's caches.
+    pending: Vec<Pending>,
+    /// Sampled pages of those.
+    pages: Vec<Sampled>,
     path: Vec<NodeId>,
-    sampled: u64,
+    /// By page of the real cache, the request that touched it last.
+    touched: Vec<u32>,
+    request: u32,
+    /// By interval: pages that requests asked for, those in the sample, and those that each simulation found.
+    asked: [u64; INTERVALS],
+    sampled: [u64; INTERVALS],
+    found: Vec<[u64; INTERVALS]>,
     /// References and hits of the real cache before the curve was switched on.
     before: (u64, u64),
+    spent: Duration,
 }
 
 impl Curve {
@@ -95,61 +153,150 @@ impl Curve {
         }
         wanted.extend(BASELINES.iter().filter(|&&kind| kind != config.policy).map(|&kind| (kind, config.pages)));
         let rooms: Vec<_> = wanted.iter().map(|&(kind, pages)| (kind, room(pages))).collect();
-        let mask = config.one_in as u64 - 1;
-        Curve { config, mask, wanted, sims: Sims::new(&rooms), path: Vec::new(), sampled: 0, before }
+        Curve {
+            sample: Sample { seed: config.seed.wrapping_mul(MIX), mask: config.one_in as u64 - 1 },
+            config,
+            sims: Sims::new(&rooms),
+            pending: Vec::new(),
+            pages: Vec::new(),
+            path: Vec::new(),
+            touched: Vec::new(),
+            request: 0,
+            asked: [0; INTERVALS],
+            sampled: [0; INTERVALS],
+            found: vec![[0; INTERVALS]; wanted.len()],
+            wanted,
+            before,
+            spent: Duration::ZERO,
+        }
     }
 
-    /// Bits that neither the hash table's slots nor its tags depend on.
-    fn picks(&self, key: &Key) -> bool {
-        (key.short() >> 24) & self.mask == 0
+    /// A request for all pages of `keys`, whose nodes in the real cache are `nodes`; the first `known` of them were there before.
+    pub fn visit(&mut self, keys: &Keys, nodes: &[NodeId], known: usize, now: u64) {
+        let start = Instant::now();
+        self.request = self.request.wrapping_add(1);
+        let (full, sample, before) = (keys.full(), self.sample, self.pages.len());
+        for (index, key) in full.iter().chain(keys.tail().as_ref()).enumerate().filter(|(_, key)| sample.has(key)) {
+            let interval = nodes[..known].get(index).map_or(0, |&node| self.interval(node));
+            self.pages.push(Sampled { key: *key, partial: index >= full.len(), interval });
+            self.sampled[interval] += 1;
+        }
+        self.touch(nodes, known);
+        self.asked[0] += (keys.pages() - known) as u64;
+        self.pend(keys.root(), now, before, None);
+        self.spent += start.elapsed();
     }
 
-    /// A request for all pages of `keys`.
-    pub fn visit(&mut self, keys: &Keys, now: u64) {
-        let mut path = std::mem::take(&mut self.path);
-        path.clear();
-        for index in 0..keys.pages() {
-            if let Some(key) = keys.key(index).filter(|key| self.picks(key)) {
-                path.push(self.sims.node(key, || keys.root(), path.last().copied(), index >= keys.full().len()));
+    /// Lets the pages from `before` on wait, if there are any.
+    fn pend(&mut self, root: Key, now: u64, before: usize, above: Option<Vec<Key>>) {
+        let end = self.pages.len();
+        if end > before {
+            self.pending.push(Pending { root, now, end, above });
+        }
+        if end >= MOST_PENDING {
+            self.catch_up();
+        }
+    }
+
+    /// Lets the simulations live through what is pending.
+    fn catch_up(&mut self) {
+        let (mut path, mut from) = (std::mem::take(&mut self.path), 0);
+        for Pending { root, now, end, above } in std::mem::take(&mut self.pending) {
+            path.clear();
+            let mut last = above.as_ref().and_then(|above| above.iter().find_map(|key| self.sims.tree.find(key)));
+            for Sampled { key, partial, .. } in &self.pages[from..end] {
+                if above.is_some() && self.sims.tree.find(key).is_some() {
+                    continue;
+                }
+                let node = self.sims.node(*key, || root, last, *partial);
+                path.push(node);
+                last = Some(node);
             }
+            match above {
+                Some(_) if path.is_empty() => {}
+                Some(_) => self.sims.grow(now, &path),
+                None => {
+                    self.sims.visit(now, &path);
+                    let pages = &self.pages[from..end];
+                    for (found, sim) in self.sims.found().zip(&mut self.found) {
+                        pages[..found].iter().for_each(|page| sim[page.interval] += 1);
+                    }
+                }
+            }
+            from = end;
         }
-        if !path.is_empty() {
-            self.sampled += path.len() as u64;
-            self.sims.visit(now, &path);
-        }
+        self.pages.clear();
         self.path = path;
     }
 
-    /// Pages `from..to` of a sequence were filled and are new: generated tokens.
-    pub fn grow(&mut self, keys: &Keys, from: usize, to: usize, now: u64) {
-        let mut nodes = Vec::new();
-        for index in from..to {
-            let Some(key) = keys.key(index).filter(|key| self.picks(key)) else { continue };
-            if self.sims.tree.find(&key).is_some() {
-                continue;
+    /// After which interval the present request asks for a known page: from 1 on, two for each doubling.
+    fn interval(&self, node: NodeId) -> usize {
+        interval_of(self.request.wrapping_sub(self.touched[node as usize]))
+    }
+
+    /// The present request touches these pages, and asks for the first `known` of them again.
+    fn touch(&mut self, nodes: &[NodeId], known: usize) {
+        let top = nodes[known..].iter().max().map_or(0, |&node| node as usize + 1);
+        if self.touched.len() < top {
+            self.touched.resize(top, self.request);
+        }
+        // Pages next to each other were mostly touched together.
+        let (mut same, mut pages) = (u32::MAX, 0);
+        for &node in &nodes[..known] {
+            let touched = std::mem::replace(&mut self.touched[node as usize], self.request);
+            if touched != same {
+                self.asked[interval_of(self.request.wrapping_sub(same))] += std::mem::replace(&mut pages, 0);
+                same = touched;
             }
-            let above = || {
-                let before = (0..index).rev().filter_map(|index| keys.key(index));
-                before.filter(|key| self.picks(key)).find_map(|key| self.sims.tree.find(&key))
-            };
-            let above = nodes.last().copied().or_else(above);
-            nodes.push(self.sims.node(key, || keys.root(), above, index >= keys.full().len()));
+            pages += 1;
         }
-        if !nodes.is_empty() {
-            self.sims.grow(now, &nodes);
+        self.asked[interval_of(self.request.wrapping_sub(same))] += pages;
+        nodes[known..].iter().for_each(|&node| self.touched[node as usize] = self.request);
+    }
+
+    /// Pages from `from` on of a sequence were filled and are new: generated tokens.
+    pub fn grow(&mut self, keys: &Keys, all: &[NodeId], from: usize, now: u64) {
+        let start = Instant::now();
+        self.touch(&all[from..], 0);
+        let before = self.pages.len();
+        for index in from..all.len() {
+            let Some(key) = keys.key(index).filter(|key| self.sample.has(key)) else { continue };
+            self.pages.push(Sampled { key, partial: index >= keys.full().len(), interval: 0 });
         }
+        if self.pages.len() > before {
+            let above = keys.full()[..from].iter().rev().filter(|key| self.sample.has(key));
+            let above = above.take(ABOVE).copied().collect();
+            self.pend(keys.root(), now, before, Some(above));
+        }
+        self.spent += start.elapsed();
+    }
+
+    /// Time spent on all of this.
+    pub fn spent(&self) -> Duration {
+        self.spent
+    }
+
+    /// Pages that a simulation found more than that of the cache as it is, as pages of the real cache.
+    fn more(&self, sim: usize) -> f64 {
+        let pages = |interval: usize| {
+            let more = self.found[sim][interval] as f64 - self.found[0][interval] as f64;
+            let (asked, sampled) = (self.asked[interval] as f64, self.sampled[interval] as f64);
+            // Where the sample says little, each of its pages stands for as many as on average.
+            more * (asked + FEW * self.config.one_in as f64) / (sampled + FEW)
+        };
+        (0..INTERVALS).map(pages).sum()
     }
 
     /// `now`: references and hits of the real cache.
-    pub fn report(&self, now: (u64, u64)) -> CurveReport {
+    pub fn report(&mut self, now: (u64, u64)) -> CurveReport {
+        self.catch_up();
         let (references, hits) = (now.0 - self.before.0, now.1 - self.before.1);
         let percent = |hits: f64| if references == 0 { 0.0 } else { 100.0 * hits / references as f64 };
-        let found: Vec<f64> = self.sims.hits().map(|hits| hits as f64).collect();
-        let what_if = |(&(kind, pages), &found_there): (&(Kind, usize), &f64)| {
-            let more = (found_there - found[0]) * self.config.one_in as f64;
-            WhatIf { policy: kind.name(), pages, hit_percent: percent(hits as f64 + more).clamp(0.0, 100.0) }
+        let what_if = |(sim, &(kind, pages)): (usize, &(Kind, usize))| {
+            let hit_percent = percent(hits as f64 + self.more(sim)).clamp(0.0, 100.0);
+            WhatIf { policy: kind.name(), pages, hit_percent }
         };
-        let all: Vec<WhatIf> = self.wanted.iter().zip(&found).map(what_if).collect();
+        let all: Vec<WhatIf> = self.wanted.iter().enumerate().map(what_if).collect();
         let here = all[1..].iter().filter(|what| what.pages == self.config.pages);
         let mut points = all.clone();
         points.sort_by_key(|what| (Kind::ALL.iter().position(|kind| kind.name() == what.policy), what.pages));
@@ -158,9 +305,15 @@ impl Curve {
             regret: here.map(|what| (what.policy, what.hit_percent - all[0].hit_percent)).collect(),
             points,
             references,
-            sampled: self.sampled,
+            sampled: self.sampled.iter().sum(),
         }
     }
+}
+
+fn interval_of(requests: u32) -> usize {
+    let requests = requests.max(1);
+    let upper_half = requests << requests.leading_zeros() >= SQRT_HALF;
+    (1 + 2 * requests.ilog2() as usize + usize::from(upper_half)).min(INTERVALS - 1)
 }
 
 #[cfg(test)]
@@ -174,13 +327,13 @@ mod tests {
 
     #[test]
     fn a_sample_of_all_pages_is_exact_and_memory_is_bounded() {
-        let config = CurveConfig { policy: Kind::Lru, pages: 10, others: vec![20, 40], one_in: 1 };
+        let config = CurveConfig { policy: Kind::Lru, pages: 10, others: vec![20, 40], one_in: 1, seed: 0 };
         let mut curve = Curve::new(config, (0, 0));
         // Thirty pages in turn: LRU with less room finds none of them again.
         let mut requests = 0;
         for round in 0..1000 {
             for page in 0..30 {
-                curve.visit(&keys(&[page]), round);
+                curve.visit(&keys(&[page]), &[page], usize::from(round > 0), round);
                 requests += 1;
             }
         }
@@ -190,18 +343,19 @@ mod tests {
         assert!((found(40).hit_percent - 99.9).abs() < 1e-9, "all but the first round");
         assert_eq!((report.sampled, report.references), (requests, requests));
         for page in 0..100_000 {
-            curve.visit(&keys(&[100 + page]), 1000);
+            curve.visit(&keys(&[100 + page]), &[100 + page], 0, 1000);
         }
         assert!(curve.sims.tree.len() < 17_000, "{}", curve.sims.tree.len());
     }
 
     #[test]
     fn generated_pages_are_found_by_the_next_turn() {
-        let config = CurveConfig { policy: Kind::Kvick, pages: 100, others: vec![50], one_in: 1 };
+        let config = CurveConfig { policy: Kind::Kvick, pages: 100, others: vec![50], one_in: 1, seed: 0 };
         let mut curve = Curve::new(config, (0, 0));
-        curve.visit(&keys(&[1, 2]), 0);
-        curve.grow(&keys(&[1, 2, 3, 4]), 2, 4, 10);
-        curve.visit(&keys(&[1, 2, 3, 4, 5]), 20);
+        curve.visit(&keys(&[1, 2]), &[1, 2], 0, 0);
+        curve.grow(&keys(&[1, 2, 3, 4]), &[1, 2, 3, 4], 2, 10);
+        curve.visit(&keys(&[1, 2, 3, 4, 5]), &[1, 2, 3, 4, 5], 4, 20);
+        curve.catch_up();
         assert!(curve.sims.hits().all(|hits| hits == 4), "{:?}", curve.sims.hits().collect::<Vec<_>>());
     }
 }

@@ -6,7 +6,7 @@ use super::cache::{Cache, GroupConfig};
 use super::curve::{CurveConfig, CurveReport};
 use super::key::{Fingerprint, Keys};
 use super::policy::{Kind, Policy};
-use super::trace::{BLOCK_TOKENS, Trace};
+use super::trace::Trace;
 use std::time::Instant;
 
 /// What a policy reached with a capacity.
@@ -35,11 +35,9 @@ pub(in crate::kv) fn replay_with(trace: &Trace, capacity: usize, policy: impl Fn
     serve(trace, capacity, cache(trace, Kind::Kvick, capacity, policy), Kind::Kvick).0
 }
 
-/// Replays all requests of a trace with the live curve on, which also estimates `others` (blocks).
-pub fn replay_watched(trace: &Trace, policy: Kind, capacity: usize, others: &[usize]) -> (Row, CurveReport) {
-    let mut config = CurveConfig::new(policy, capacity, BLOCK_TOKENS);
-    config.others = others.to_vec();
-    let (row, report) = run(trace, policy, capacity, Some(config));
+/// Replays all requests of a trace with the live curve on: the policy and the blocks of `config`.
+pub fn replay_watched(trace: &Trace, config: CurveConfig) -> (Row, CurveReport) {
+    let (row, report) = run(trace, config.policy, config.pages, Some(config));
     (row, report.unwrap_or_default())
 }
 

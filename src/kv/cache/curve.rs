@@ -1,6 +1,7 @@
 //! Switching the live curve on and off.
 use super::Cache;
 use crate::kv::curve::{Curve, CurveConfig, CurveReport};
+use std::time::Duration;
 
 impl Cache {
     /// Works out from now on what other capacities and policies would find ([`crate::kv::curve`]).
@@ -13,8 +14,14 @@ impl Cache {
         self.curve = None;
     }
 
+    /// How long it took to work out so far.
+    pub fn curve_spent(&self) -> Duration {
+        self.curve.as_ref().map_or(Duration::ZERO, |curve| curve.spent())
+    }
+
     /// What was worked out since [`Cache::watch`]; `None` if that is off.
-    pub fn curve(&self) -> Option<CurveReport> {
-        self.curve.as_ref().map(|curve| curve.report((self.counters.pages, self.counters.hits)))
+    pub fn curve(&mut self) -> Option<CurveReport> {
+        let now = (self.counters.pages, self.counters.hits);
+        self.curve.as_mut().map(|curve| curve.report(now))
     }
 }

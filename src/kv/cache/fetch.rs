@@ -55,7 +55,7 @@ impl Cache {
         let pages = self.reach(keys, &path[..known], limit, now).pages;
         self.visit(&path, pages, now);
         if let Some(curve) = &mut self.curve {
-            curve.visit(keys, now);
+            curve.visit(keys, &path, known, now);
         }
         let announced = Announced { known, named: path.len() };
         self.scratch = path;

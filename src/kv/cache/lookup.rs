@@ -31,7 +31,7 @@ impl Cache {
         self.count_request(keys, &path, (known, path.len()), &reach, limit, now);
         self.visit(&path, reach.pages, now);
         if let Some(curve) = &mut self.curve {
-            curve.visit(keys, now);
+            curve.visit(keys, &path, known, now);
         }
         let lease = self.lease(keys, &path[..reach.pages], reach.partial);
         self.scratch = path;

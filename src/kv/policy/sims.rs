@@ -21,6 +21,8 @@ struct Sim {
     order: Order,
     room: usize,
     hits: u64,
+    /// Of the last request.
+    found: usize,
 }
 
 /// The simulations.
@@ -40,7 +42,7 @@ impl Sims {
                 Kind::Kvick => Order::Ours(Level::default()),
                 _ => Order::Own(kind.build(room, None)),
             };
-            Sim { order, room, hits: 0 }
+            Sim { order, room, hits: 0, found: 0 }
         };
         Sims {
             tree: Tree::new(1, &vec![None; wanted.len()], GHOSTS.max(4 * most)),
@@ -53,6 +55,11 @@ impl Sims {
     /// Sampled pages found so far by each.
     pub fn hits(&self) -> impl Iterator<Item = u64> + '_ {
         self.sims.iter().map(|sim| sim.hits)
+    }
+
+    /// Leading sampled pages of the last request that each found.
+    pub fn found(&self) -> impl Iterator<Item = usize> + '_ {
+        self.sims.iter().map(|sim| sim.found)
     }
 
     /// The node of a sampled page below `above`, or the first sampled one of those below `root`.
@@ -74,6 +81,7 @@ impl Sims {
         for group in 0..self.sims.len() {
             let found = path.iter().take_while(|&&node| self.tree.page(group, node).is_some()).count();
             self.sims[group].hits += found as u64;
+            self.sims[group].found = found;
             self.with(group, |policy, view| policy.visit(view, now, path));
             self.take(group, &path[found..]);
         }

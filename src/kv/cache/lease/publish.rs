@@ -28,7 +28,7 @@ impl Cache {
         if lease.nodes.len() > from {
             self.settle(lease, from, grown, keys.root(), now);
             if let Some(curve) = &mut self.curve {
-                curve.grow(keys, grown, lease.nodes.len(), now);
+                curve.grow(keys, &lease.nodes, grown, now);
             }
         }
     }
@@ -133,7 +133,7 @@ impl Cache {
             lease.nodes.push(node);
             self.settle(&mut lease, index, index + usize::from(!new), keys.root(), now);
             if let Some(curve) = self.curve.as_mut().filter(|_| new) {
-                curve.grow(keys, index, index + 1, now);
+                curve.grow(keys, &lease.nodes, index, now);
             }
         }
         self.cancel(lease);
