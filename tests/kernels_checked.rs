@@ -32,6 +32,28 @@ fn kernels_pass_the_checks() {
     }
 }
 
+/// Pages on their way out and back, int4 and codes.
+#[test]
+fn packing_passes_the_checks() {
+    let program = Program::new();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny/llama");
+    let text = program.path("text.txt");
+    std::fs::write(&text, "The quick brown fox jumps over the lazy dog. ".repeat(4)).unwrap();
+    for packing in ["int4", "k=int8,v=fp8"] {
+        let run = |checks: &str| {
+            let mut args = vec!["perplexity", "--model", path.to_str().unwrap(), "--text", text.to_str().unwrap()];
+            args.extend(["--device", "emulator", "--chunk", "48", "--kv-packing", packing, "--json"]);
+            let mut command = program.command(&args);
+            Run::of(command.env("KVICK_EMU_CHECK", checks).env("KVICK_EMU_BUDGET", "100000000").output().unwrap())
+        };
+        let plain = run("").json();
+        assert!(plain[0]["k_loss"]["overall"].as_f64().unwrap() > 0.0, "{packing}: {plain:?}");
+        let checked = run("all");
+        assert!(!checked.stderr.contains("emulated GPU:"), "{packing}: {}", checked.stderr);
+        assert_eq!(checked.json(), plain, "{packing}");
+    }
+}
+
 #[test]
 fn an_unknown_check_is_an_error() {
     generate("llama", "f16", "rase").fails(1, &["KVICK_EMU_CHECK", "race, init, leak"]);

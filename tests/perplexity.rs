@@ -17,7 +17,8 @@ fn reference(model: &str) -> (usize, Vec<f64>) {
     (all[model]["tokens"].as_u64().unwrap() as usize, nll)
 }
 
-/// `cases`: types of the KV pages, and how far the perplexity may be from that of fp32.
+/// `cases`: types of the KV pages, or what those of the compute type are packed into once they are full; and how far the
+/// perplexity may be from that of fp32.
 fn check(model: &str, cases: &[(&str, f64)]) {
     let device = Device::open("cpu", Float::F16);
     let path = common::models::path(model);
@@ -28,8 +29,11 @@ fn check(model: &str, cases: &[(&str, f64)]) {
     let loaded = load(&path, &device.backend, &LoadOptions { context: Some(512) }).unwrap();
     let (loaded, expected) = (Arc::new(loaded), nll[0].exp());
     for &(types, allowed) in cases {
-        let pages: KvTypes = types.parse().unwrap();
-        let mut evaluator = Evaluator::new(Arc::clone(&loaded), pages, 512, 64).unwrap();
+        let evaluator = |pages: KvTypes| Evaluator::new(Arc::clone(&loaded), pages, 512, 64).unwrap();
+        let mut evaluator = match types.strip_prefix("packed ") {
+            Some(packings) => evaluator(Float::F16.into()).packing(packings.parse().unwrap()).unwrap(),
+            None => evaluator(types.parse().unwrap()),
+        };
         let result = evaluator.perplexity(&ids, tokenizer.bos_rule(), 512, Some(1), |_| {}).unwrap();
         assert_eq!((result.scored, result.chunks), (255, 1), "{model}");
         let off = (result.perplexity / expected - 1.0).abs();
@@ -40,13 +44,37 @@ fn check(model: &str, cases: &[(&str, f64)]) {
 #[test]
 fn smollm2() {
     // One chunk is noisier than the text, over all of which int8 is within 0.2 % and fp8 within 1 %.
-    check("smollm2", &[("f16", 1e-3), ("int8", 1e-2), ("fp8", 3e-2)]);
+    check(
+        "smollm2",
+        &[("f16", 1e-3), ("int8", 1e-2), ("fp8", 3e-2), ("packed int4", 3e-2), ("packed k=int8,v=fp8", 2e-2)],
+    );
 }
 
 #[test]
 fn gemma3() {
     // Over all of the text int8 is within 0.1 %, fp8 1.3 % off.
-    check("gemma3", &[("f16", 1e-3), ("int8", 5e-3), ("fp8", 6e-2)]);
+    check("gemma3", &[("f16", 1e-3), ("int8", 5e-3), ("fp8", 6e-2), ("packed int4", 8e-2)]);
+}
+
+/// What packing loses is measured, and pages that are quantised already are not packed.
+#[test]
+fn packing_tells_its_loss() {
+    let device = Device::open("cpu", Float::F16);
+    let model = load(&common::reference::tiny("llama").folder, &device.backend, &LoadOptions::default()).unwrap();
+    let model = Arc::new(model);
+    let ids: Vec<u32> = (0..64).collect();
+    let lost = |packings: &str| {
+        let evaluator = Evaluator::new(Arc::clone(&model), Float::F16, 64, 64).unwrap();
+        let mut evaluator = evaluator.packing(packings.parse().unwrap()).unwrap();
+        evaluator.perplexity(&ids, None, 64, None, |_| {}).unwrap();
+        evaluator.losses().unwrap().map(|half| (half.overall(), half.worst))
+    };
+    assert_eq!(lost("exact"), [(0.0, 0.0); 2]);
+    let [k, v] = lost("k=int8,v=int4");
+    assert!(k.0 > 1e-3 && k.0 <= k.1 && k.1 < 0.02 && v.0 > 0.02 && v.0 <= v.1 && v.1 < 0.2, "{k:?} {v:?}");
+    let coded = Evaluator::new(Arc::clone(&model), "int8".parse::<KvTypes>().unwrap(), 64, 16).unwrap();
+    let refused = coded.packing("int4".parse().unwrap()).err().unwrap().to_string();
+    assert!(refused.contains("quantised already"), "{refused}");
 }
 
 /// Short texts, chunks that cannot be scored, and foreign ids are refused.
