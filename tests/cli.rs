@@ -177,11 +177,17 @@ fn inspect_says_what_is_in_the_file_and_what_it_needs() {
     let memory = &about["memory"];
     let part = |name: &str| memory[name].as_u64().unwrap();
     assert_eq!(part("weights"), types.iter().map(|t| t["bytes"].as_u64().unwrap()).sum::<u64>());
-    let parts = ["weights", "rope", "workspace", "batch", "scratch", "kv"];
+    let parts = ["weights", "rope", "workspace", "batch", "scratch", "transfers", "kv"];
     assert_eq!(part("total"), parts.into_iter().map(part).sum::<u64>());
     let limited = program.run(&["inspect", "tiny.gguf", "--device", "cpu", "--json", "--kv-memory", "10KiB"]).json();
     let kv = limited[0]["memory"]["kv"].as_u64().unwrap();
     assert!(kv > 0 && kv <= 10 << 10, "{kv}");
+    let transfers = |tiers: &[&str]| {
+        let args = [&["inspect", "tiny.gguf", "--device", "emulator", "--json"], tiers].concat();
+        program.run(&args).json()[0]["memory"]["transfers"].as_u64().unwrap()
+    };
+    let (exact, packed) = (transfers(&["--kv-tier", "host=1MiB"]), transfers(&["--kv-tier", "host=1MiB,dtype=int4"]));
+    assert!(transfers(&[]) == 0 && exact > 0 && packed > exact, "{exact} bytes, and {packed} to quantise");
     let text = program.run(&["inspect", "tiny.gguf", "--device", "cpu"]).ok();
     assert!(text.contains("llama: 1 layers") && text.contains("weights"), "{text}");
 }

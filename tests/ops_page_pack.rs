@@ -1,5 +1,6 @@
 //! Packed pages on every backend: what comes out is what the description of packings says of what was in the pages, the same
 //! bytes everywhere, and comes back into the page it is for and nowhere else.
+#![cfg(feature = "engine")]
 mod common;
 
 use common::device::{all, from_bits, to_bits};

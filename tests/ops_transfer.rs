@@ -278,3 +278,29 @@ fn what_is_not_there_is_refused_whole() {
         assert!(device.download::<u8>(&trial.groups[0].data, trial.bytes[0].len()) == trial.bytes[0]);
     }
 }
+
+/// The device memory of transfers is what was planned for them.
+#[test]
+fn memory_is_as_planned() {
+    for device in &all(Float::F16) {
+        let layout = |head_dim, types| KvLayout { layers: 3, kv_heads: 2, head_dim, page_tokens: 16, types };
+        let layouts = [layout(64, KvTypes::both(KvType::F16)), layout(96, KvTypes::both(KvType::Int8))];
+        let group = |&layout: &KvLayout| KvGroup { layout, pages: 4, data: device.poisoned(4 * layout.page_bytes()) };
+        let groups: Vec<_> = layouts.iter().map(group).collect();
+        let planned = [false, true].map(|packed| device.backend.transfer_bytes(&layouts, packed));
+        if device.name == "cpu" {
+            assert_eq!(planned, [0, 0], "copies of the host's pages need no device");
+            continue;
+        }
+        assert!(planned[0] > 0 && planned[1] > planned[0], "{}: {planned:?}", device.name);
+        for (packed, planned) in [false, true].into_iter().zip(planned) {
+            let before = device.backend.memory().unwrap().free;
+            let transfers = Arc::clone(&device.backend).transfers(&groups, 1 << 16, packed).unwrap();
+            let taken = before - device.backend.memory().unwrap().free;
+            // Each of a few buffers is rounded up, on a GPU together to its own pages.
+            let most = planned + if device.name == "emulator" { 10 * 512 } else { 8 << 20 };
+            assert!((planned..most).contains(&taken), "{}: {taken} bytes, {planned} planned", device.name);
+            drop(transfers);
+        }
+    }
+}

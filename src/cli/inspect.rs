@@ -2,7 +2,7 @@
 use super::model::{EngineArgs, open_file};
 use super::output;
 use kvick::backend::DType;
-use kvick::models::{self, MemoryPlan, ModelConfig};
+use kvick::models::{self, ModelConfig};
 use kvick::weights::ModelFile;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -54,12 +54,12 @@ fn memory(args: &Args, file: &ModelFile, config: &ModelConfig) -> anyhow::Result
     let backend = args.engine.device.open()?;
     let engine = args.engine.config()?;
     let step = engine.step_limits(config);
-    let plan = MemoryPlan::new(&*backend, file, config, &step, engine.kv_types());
+    let plan = engine.plan_memory(&*backend, file, config, &step);
     let kv = engine.plan_kv(&*backend, config, &plan, &step)?;
     Ok(json!({
         "device": backend.name(),
         "weights": plan.weights, "rope": plan.rope, "workspace": plan.workspace, "batch": plan.batch,
-        "scratch": plan.scratch, "kv": kv.bytes, "kv_dtype": engine.kv_types().to_string(), "total": plan.fixed() + kv.bytes,
+        "scratch": plan.scratch, "transfers": plan.transfers, "kv": kv.bytes, "kv_dtype": engine.kv_types().to_string(), "total": plan.fixed() + kv.bytes,
         "kv_pages": kv.pages, "page_tokens": step.page_tokens, "context": step.context,
         "kv_per_sequence": plan.kv_per_sequence(),
     }))
@@ -87,7 +87,7 @@ fn text(config: &ModelConfig, types: &Types, memory: &Value) -> String {
         out.push_str(&format!("  {:<5} {count:>5}  {:>10.1} MB\n", format!("{dtype:?}"), *bytes as f64 / 1e6));
     }
     out.push_str(&format!("memory on {}\n", memory["device"].as_str().unwrap_or_default()));
-    for part in ["weights", "rope", "workspace", "batch", "scratch", "kv", "total"] {
+    for part in ["weights", "rope", "workspace", "batch", "scratch", "transfers", "kv", "total"] {
         out.push_str(&format!("  {part:<10} {:>12.1} MB\n", memory[part].as_u64().unwrap_or(0) as f64 / 1e6));
     }
     let per_sequence = memory["kv_per_sequence"].as_u64().unwrap_or(0) as f64 / 1e6;

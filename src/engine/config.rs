@@ -3,6 +3,7 @@ use super::tier_spec::{StoreSecret, TierSpec};
 use crate::backend::{Backend, Float, KvLayout, KvTypes};
 use crate::error::{Error, Result};
 use crate::models::{GroupSpec, MemoryPlan, ModelConfig, StepLimits};
+use crate::weights::ModelFile;
 use std::time::Duration;
 
 /// Choices of an [`super::Engine`].
@@ -153,6 +154,18 @@ impl EngineConfig {
             page_tokens: self.page_tokens,
             recent: self.max_seqs * PENALTY_WINDOW,
         }
+    }
+
+    /// The device memory that the model of a file needs under these choices.
+    pub fn plan_memory(
+        &self,
+        backend: &dyn Backend,
+        file: &ModelFile,
+        model: &ModelConfig,
+        step: &StepLimits,
+    ) -> MemoryPlan {
+        let packed = self.tiers.iter().any(|tier| !tier.packing.is_exact());
+        MemoryPlan::new(backend, file, model, step, self.kv_types(), (!self.tiers.is_empty()).then_some(packed))
     }
 
     /// Divides the device memory that everything else leaves into KV pages.

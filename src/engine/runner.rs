@@ -13,7 +13,7 @@ use crate::kv::curve::CurveConfig;
 use crate::kv::policy::Kind;
 use crate::kv::tier::{Form, Tiers};
 use crate::kv::{Fingerprint, GroupConfig, PageId};
-use crate::models::{self, LoadOptions, MemoryPlan, Model, Workspace, log_sum_exp};
+use crate::models::{self, LoadOptions, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,7 +75,7 @@ impl ModelRunner {
         let shape = models::read_config(file)?;
         let step = config.step_limits(&shape);
         let limits = shape.limits(&step);
-        let plan = MemoryPlan::new(&**backend, file, &shape, &step, config.kv_types());
+        let plan = config.plan_memory(&**backend, file, &shape, &step);
         let counts = config.plan_kv(&**backend, &shape, &plan, &step)?.pages;
         let layouts = shape.kv_layouts(step.page_tokens, config.kv_types());
         let options = LoadOptions { context: Some(step.context) };

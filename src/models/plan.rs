@@ -17,6 +17,8 @@ pub struct MemoryPlan {
     pub batch: u64,
     /// The backend's own.
     pub scratch: u64,
+    /// For copies of KV pages to and from tiers.
+    pub transfers: u64,
     /// A page of each KV group.
     pub kv_page: Vec<u64>,
     /// Pages that one sequence of the full context takes, of each group.
@@ -24,13 +26,15 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Plans for a file's model under these limits, with KV pages of these types.
+    /// Plans for a file's model under these limits, with KV pages of these types. `transfers`: pages are copied to tiers and
+    /// back, and whether they may be packed on the way.
     pub fn new(
         backend: &dyn Backend,
         file: &ModelFile,
         config: &ModelConfig,
         step: &StepLimits,
         types: KvTypes,
+        transfers: Option<bool>,
     ) -> Self {
         let limits = config.limits(step);
         let layouts = config.kv_layouts(step.page_tokens, types);
@@ -45,6 +49,7 @@ impl MemoryPlan {
             workspace: Workspace::bytes(backend, config, &limits),
             batch: Sections::new(&limits).total as u64 * 4,
             scratch: backend.scratch_bytes(&limits),
+            transfers: transfers.map_or(0, |packed| backend.transfer_bytes(&layouts, packed)),
             kv_page: layouts.iter().map(|l| l.page_bytes() as u64).collect(),
             kv_pages_per_sequence: config.groups.iter().map(|g| pages(g.window) as u64).collect(),
         }
@@ -52,7 +57,7 @@ impl MemoryPlan {
 
     /// Everything but the KV pages.
     pub fn fixed(&self) -> u64 {
-        self.weights + self.rope + self.workspace + self.batch + self.scratch
+        self.weights + self.rope + self.workspace + self.batch + self.scratch + self.transfers
     }
 
     /// KV pages of one sequence of the full context.
