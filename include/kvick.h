@@ -105,6 +105,14 @@ typedef struct kvick_config {
     uint64_t step_tokens;
     /* Tokens of a KV page: 8, 16 or 32; 0: 16. */
     uint64_t page_tokens;
+    /* Type of the KV pages, as --kv-dtype: "f16", "bf16", "int8", "fp8", or "k=TYPE,v=TYPE"; NULL: the compute type. */
+    const char *kv_dtype;
+    /* Where pages go that are kept below the device, each as --kv-tier: "host=2GiB", "disk=PATH,10GiB", ... */
+    const char *const *kv_tiers;
+    size_t kv_tiers_len;
+    /* Checks pages from tiers once more, on the device, and computes one in so many of the pages that prompts find again, to
+       compare; 0: neither. */
+    uint64_t kv_verify_every;
 } kvick_config;
 
 typedef struct kvick_message {

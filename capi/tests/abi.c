@@ -59,6 +59,18 @@ static void opening(void) {
     config.page_tokens = 7;
     FAILS(KVICK_ERROR_REQUEST, "8, 16 or 32", kvick_engine_open(&config, &engine));
     config = config_of();
+    config.kv_dtype = "int3";
+    FAILS(KVICK_ERROR_ARGUMENT, "int8", kvick_engine_open(&config, &engine));
+    config = config_of();
+    const char *tiers[2] = {"host=1MB", "hots=1MB"};
+    config.kv_tiers = tiers;
+    config.kv_tiers_len = 2;
+    FAILS(KVICK_ERROR_ARGUMENT, "host=SIZE", kvick_engine_open(&config, &engine));
+    tiers[1] = NULL;
+    FAILS(KVICK_ERROR_ARGUMENT, "a KV tier is NULL", kvick_engine_open(&config, &engine));
+    tiers[1] = "host=2MB";
+    FAILS(KVICK_ERROR_REQUEST, "two tiers on host", kvick_engine_open(&config, &engine));
+    config = config_of();
     config.kv_memory = 1;
     FAILS(KVICK_ERROR_REQUEST, "--kv-memory", kvick_engine_open(&config, &engine));
     CHECK(engine == NULL);

@@ -3,7 +3,7 @@ use super::fault::{Fault, Status, guard};
 use super::header::{self, kvick_config, kvick_engine, kvick_status};
 use super::input;
 use crate::backend::Float;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, EngineConfig, TierSpec};
 use crate::text::Spelling;
 use std::ffi::{CString, c_char};
 
@@ -23,16 +23,31 @@ pub(super) unsafe fn handle<'a>(engine: *const kvick_engine) -> Result<&'a Handl
     unsafe { input::reference(engine.cast(), "the engine") }
 }
 
+/// A tier by its name, which is not repeated in an error: it may have a password.
+fn tier_of(text: &str) -> Result<TierSpec, Fault> {
+    text.parse().map_err(|e| Fault::argument(format!("kv_tiers: {e}")))
+}
+
 /// A configuration in our words.
 ///
 /// # Safety
 /// Strings end with a NUL.
 unsafe fn config(c: &kvick_config) -> Result<EngineConfig, Fault> {
     // SAFETY: the caller's promise.
-    let (model, device, dtype) = unsafe {
+    let (model, device, dtype, kv_dtype, tiers) = unsafe {
         let text = input::optional_text;
-        (text(c.model, "model")?, text(c.device, "device")?, text(c.dtype, "dtype")?)
+        let tiers = input::array(c.kv_tiers, c.kv_tiers_len, "kv_tiers")?.iter();
+        let tiers = tiers.map(|&tier| tier_of(input::text(tier, "a KV tier")?)).collect::<Result<Vec<_>, _>>()?;
+        (
+            text(c.model, "model")?,
+            text(c.device, "device")?,
+            text(c.dtype, "dtype")?,
+            text(c.kv_dtype, "kv_dtype")?,
+            tiers,
+        )
     };
+    let kv_types =
+        kv_dtype.map(|text| text.parse().map_err(|e| Fault::argument(format!("kv_dtype: {e}")))).transpose()?;
     let default = EngineConfig::default();
     Ok(EngineConfig {
         model: model.map_or(default.model.clone(), str::to_string),
@@ -43,6 +58,10 @@ unsafe fn config(c: &kvick_config) -> Result<EngineConfig, Fault> {
             Some("bf16") => Float::BF16,
             Some(other) => return Err(Fault::argument(format!("dtype is {other:?}; there are \"f16\" and \"bf16\""))),
         },
+        kv_types,
+        tiers,
+        verify: c.kv_verify_every != 0,
+        verify_every: if c.kv_verify_every == 0 { default.verify_every } else { c.kv_verify_every },
         kv_memory: (c.kv_memory != 0).then_some(c.kv_memory),
         context: input::given(c.context, "context")?,
         max_seqs: input::given(c.max_seqs, "max_seqs")?.unwrap_or(default.max_seqs),

@@ -17,7 +17,7 @@ pub(super) unsafe trait Growing: Copy {
 // SAFETY: the header's structs of a size, pointers and numbers.
 unsafe impl Growing for kvick_config {
     const NAME: &str = "kvick_config";
-    const FIRST: usize = size_of::<Self>();
+    const FIRST: usize = std::mem::offset_of!(Self, kv_dtype);
 }
 
 // SAFETY: as above.
