@@ -1,7 +1,8 @@
 //! Eight threads on one engine, each request's answer checked against one computed alone: submit, fork, cancel, evict, pin,
-//! invalidate. Afterwards every page is free, and memory did not grow.
+//! prefetch, demote, invalidate; on the device alone, and with host and disk below it. Afterwards every page is free, no tier
+//! keeps anything of what was invalidated, and memory did not grow.
 //!
-//! `KVICK_SOAK=600 cargo test --release --test kv_soak` runs for ten minutes.
+//! `KVICK_SOAK=600 cargo test --release --test kv_soak -- --test-threads 1` runs each for ten minutes.
 #![cfg(feature = "engine")]
 mod common;
 use common::reference::tiny;
@@ -9,7 +10,7 @@ use common::rng::Rng;
 use common::soak::Clock;
 use kvick::{Completion, Engine, EngineConfig, FinishReason, Prompt, Request};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PAGE: usize = 8;
 const TEXTS: u32 = 12;
@@ -106,7 +107,9 @@ impl Soak {
         let mut fork = session.fork().unwrap().session;
         let next = fork.submit(request(&[], 5)).unwrap().wait().unwrap();
         assert_eq!(next.ids, text.answers[which].1[4..9], "seed {seed}");
-        match rng.below(4) {
+        match rng.below(6) {
+            4 => drop(session.demote().unwrap()),
+            5 => drop(session.prefetch().unwrap()),
             0 => drop(session.discard().unwrap()),
             1 => drop(session.expire_after(Duration::from_millis(rng.below(20) as u64)).unwrap()),
             2 => drop(session.unpin().unwrap()),
@@ -137,12 +140,20 @@ impl Soak {
     }
 }
 
-#[test]
-fn eight_threads_on_one_engine_leave_nothing_behind() {
-    // Room for two requests: most pages leave by eviction.
-    let engine = Engine::load_path(&folder(), &config(16)).unwrap();
+/// Waits until nothing is on its way to the tiers; what is pinned with a time to live is free by then.
+fn settle(engine: &Engine, all: &[usize]) {
+    assert!(engine.settle(Duration::from_secs(30)).unwrap(), "copies do not end: {:?}", engine.stats().tiers);
+    let late = Instant::now() + Duration::from_secs(10);
+    while engine.stats().free_pages != all {
+        assert!(Instant::now() < late, "pages are still held: {:?}", engine.stats());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn soak(config: &EngineConfig, seconds: u64) -> Engine {
+    let engine = Engine::load_path(&folder(), config).unwrap();
     let all = engine.stats().free_pages;
-    let soak = Soak { engine, texts: texts(), clock: Clock::start(8) };
+    let soak = Soak { engine, texts: texts(), clock: Clock::start(seconds) };
     std::thread::scope(|scope| {
         for seed in 1..=8 {
             let soak = &soak;
@@ -155,12 +166,36 @@ fn eight_threads_on_one_engine_leave_nothing_behind() {
         let last = Request { salt: vec![salt], ..request(&soak.texts[0].prompt, 1) };
         soak.engine.complete(last).unwrap();
     }
-    let report = soak.engine.cache_stats().unwrap();
-    let stats = soak.engine.stats();
+    settle(&soak.engine, &all);
+    let (report, stats) = (soak.engine.cache_stats().unwrap(), soak.engine.stats());
     assert!(report.hit_tokens() > 1000 && stats.cache.evicted > 100, "{report:?} {stats:?}");
     assert_eq!(report.tokens, report.hit_tokens() + report.missed.tokens());
-    assert_eq!(stats.free_pages, all, "pages are still held");
+    assert_eq!(stats.verified.differed, 0, "{:?}", stats.verified);
     soak.engine.invalidate_model().unwrap();
+    settle(&soak.engine, &all);
     let stats = soak.engine.stats();
     assert_eq!((stats.free_pages, stats.cached_pages), (all, vec![0, 0]));
+    soak.engine
+}
+
+#[test]
+fn eight_threads_on_one_engine_leave_nothing_behind() {
+    // Room for two requests: most pages leave by eviction.
+    soak(&config(16), 5);
+}
+
+#[test]
+fn nor_on_its_tiers() {
+    let dir = tempfile::tempdir().unwrap();
+    // Tiers of about 20 and 60 pages, so that they evict as well.
+    let tiers = ["host=300KB".to_string(), format!("disk={},1MB", dir.path().display())];
+    let tiers = tiers.iter().map(|tier| tier.parse().unwrap()).collect();
+    let engine = soak(&EngineConfig { tiers, verify: true, verify_every: 8, ..config(16) }, 10);
+    let stats = engine.stats();
+    for tier in &stats.tiers {
+        let refused: u64 = tier.calls.refused.iter().sum();
+        assert!(tier.hit_tokens > 0 && tier.evicted > 0 && refused == 0, "{tier:?}");
+        assert_eq!((tier.pages, tier.bytes), (0, 0), "{tier:?}");
+    }
+    assert!(stats.verified.pages > 0 && stats.comebacks.loaded + stats.comebacks.kept > 0, "{stats:?}");
 }
