@@ -175,6 +175,7 @@ impl<R: Runner> Core<R> {
     /// Brings the counts of others up to date.
     pub fn observe(&mut self) {
         self.stats.preemptions = self.scheduler.preemptions;
+        self.stats.comebacks = self.scheduler.pages.comebacks;
         self.stats.free_pages = self.scheduler.pages.free();
         self.stats.cached_pages = self.scheduler.pages.cached_pages();
         self.stats.probes = self.scheduler.pages.cache.probes();

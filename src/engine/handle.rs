@@ -233,8 +233,8 @@ impl<'e> Session<'e> {
         })
     }
 
-    /// Ends the session and frees the pages of its text, from its end up to the first one that another text continues or that
-    /// is in use. Returns how many, over all groups.
+    /// Ends the session and frees the pages of its text, on the device and on every tier, from its end up to the first one that
+    /// another text continues or that is in use. Returns how many device pages, over all groups.
     pub fn discard(mut self) -> Result<usize> {
         let (salt, ids, pin) = (std::mem::take(&mut self.salt), std::mem::take(&mut self.ids), self.pin.take());
         self.engine.inner.call(move |scheduler| {

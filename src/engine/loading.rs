@@ -81,12 +81,17 @@ impl Pages {
         self.below.as_ref().zip(s.load).map_or(0, |(below, load)| below.held_by(load, group))
     }
 
-    /// Ends a sequence's load: its pages are in the cache. How the sequence was announced, if it was.
-    pub fn take_load(&mut self, s: &mut Sequence) -> Option<Announced> {
-        let (below, load) = self.below.as_mut().zip(s.load.take())?;
-        let loaded = below.take(&mut self.cache, load)?;
-        s.keys = loaded.keys;
-        loaded.announced
+    /// Ends a sequence's load: its pages are in the cache. How the sequence was announced, if it was, and the tokens that came.
+    pub fn take_load(&mut self, s: &mut Sequence) -> (Option<Announced>, usize) {
+        let load = self.below.as_mut().zip(s.load.take());
+        match load.and_then(|(below, load)| below.take(&mut self.cache, load)) {
+            None => (None, 0),
+            Some(loaded) => {
+                s.keys = loaded.keys;
+                self.cache.blame(loaded.blame.filter(|_| !s.preempted));
+                (loaded.announced, loaded.tokens)
+            }
+        }
     }
 
     /// Ends a sequence's load whether it is over or not; false if it had none.

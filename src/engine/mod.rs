@@ -10,6 +10,7 @@
 //!   on later. A request is refused at once if it could not run alone; so every accepted one finishes.
 //! * A request's tokens depend on its own prompt, parameters and seed, not on what runs beside it or what is cached.
 mod batch;
+mod comeback;
 mod config;
 mod core;
 mod fingerprint;
@@ -34,6 +35,7 @@ mod tests;
 mod tier_spec;
 mod verify;
 
+pub use comeback::Comebacks;
 pub use config::{EngineConfig, KvPlan};
 pub use handle::{Demoted, Forked, Invalidated, Session};
 pub use pins::Pinned;

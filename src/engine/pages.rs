@@ -4,6 +4,7 @@
 //! * Growing gives pages in all groups or in none.
 //! * Copies are listed in the order in which they are to run, all before the operations of the next step.
 //! * A sequence writes only to pages that nobody else holds: what it finds or publishes it no longer writes to.
+use super::comeback::Comebacks;
 use super::config::pages_for;
 use super::pins::Pins;
 use super::prefetch::Prefetch;
@@ -27,6 +28,8 @@ pub(super) struct Pages {
     /// Time for policies, in ms; never decreases.
     pub now: u64,
     copies: Vec<PageCopy>,
+    /// How sequences that gave way came back.
+    pub(super) comebacks: Comebacks,
     /// When the cache was last told what pages cost.
     pub(super) weighed: Option<u64>,
 }
@@ -54,6 +57,7 @@ impl Pages {
             reuse,
             now: 0,
             copies: Vec::new(),
+            comebacks: Comebacks::default(),
             weighed: None,
         }
     }
@@ -171,7 +175,7 @@ impl Pages {
     /// Gives a sequence that will run what is cached of it.
     pub fn open(&mut self, s: &mut Sequence) {
         self.unexpect(s);
-        let announced = self.take_load(s);
+        let (announced, loaded) = self.take_load(s);
         self.rename(s);
         s.lease = Some(match (self.reuse, s.preempted, announced) {
             (false, _, _) => self.cache.blank(),
@@ -179,7 +183,9 @@ impl Pages {
             (true, false, None) => self.cache.start(&s.keys, s.findable(), self.now),
             (true, false, Some(announced)) => self.cache.join(&s.keys, announced, s.findable(), self.now),
         });
-        if !s.preempted {
+        if s.preempted {
+            self.came_back(s, loaded);
+        } else {
             s.found = s.computed();
             if let Some(verifier) = &mut self.verifier {
                 verifier.found(&s.keys, s.found / self.cache.page_tokens());
@@ -248,20 +254,13 @@ impl Pages {
         }
     }
 
-    /// Takes the pages of a sequence that will go on later; whole ones can be found until they are needed.
-    pub fn preempt(&mut self, s: &mut Sequence) {
-        s.preempted = true;
-        s.looked = false;
-        self.close(s);
-    }
-
     /// Takes the pages of a sequence that is at its end; they can be found until they are needed, the last one too.
     pub fn finish(&mut self, s: &mut Sequence) {
         s.keys.truncate(s.computed());
         self.close(s);
     }
 
-    fn close(&mut self, s: &mut Sequence) {
+    pub(super) fn close(&mut self, s: &mut Sequence) {
         self.unexpect(s);
         self.abandon(s);
         match s.lease.take() {
@@ -288,6 +287,7 @@ impl Pages {
 mod tests {
     use super::super::tests::sequence_of;
     use super::*;
+    use crate::kv::Pace;
 
     fn pages(page_tokens: usize, step_tokens: usize, groups: &[(usize, Option<usize>)]) -> Pages {
         let groups: Vec<_> = groups.iter().map(|&(pages, window)| GroupConfig { pages, window }).collect();
@@ -317,7 +317,7 @@ mod tests {
         assert!(pages.grow(&mut s, 48));
         let gone: Vec<bool> = s.table(1).iter().map(|&p| p == u32::MAX).collect();
         assert_eq!((gone, pages.free()), (vec![true, true, true, false, false, false], vec![0, 1]));
-        pages.preempt(&mut s);
+        pages.preempt(&mut s, &Pace::default());
         assert_eq!((pages.free(), s.table(0).len(), s.computed()), (vec![6, 4], 0, 0));
         pages.open(&mut s);
         assert_eq!(s.computed(), 40, "found again");

@@ -73,6 +73,11 @@ impl Pages {
         self.pins.pins.iter_mut().filter(|pin| pin.id == id).for_each(|pin| pin.priority = priority);
     }
 
+    /// When the next pin's time is over, in ms; `None` if none ends by itself.
+    pub fn next_expiry(&self) -> Option<u64> {
+        self.pins.pins.iter().map(|pin| pin.until).filter(|&until| until != u64::MAX).min()
+    }
+
     /// Ends the pins whose time is over.
     pub fn expire_pins(&mut self) {
         while let Some(at) = self.pins.pins.iter().position(|pin| pin.until <= self.now) {

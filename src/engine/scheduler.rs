@@ -1,8 +1,8 @@
 //! Which tokens the next step computes.
 //!
 //! Decodes come first, then prompts in pieces, oldest first, within the step's budget; new requests join when their pages
-//! are free, those of higher priority first. When pages run out the youngest running sequence gives up its own and goes on later, from what is left of them in
-//! the cache.
+//! are free, those of higher priority first. When pages run out a younger sequence gives up its own and goes on later
+//! (`comeback`), from what is left of them in the cache.
 use super::pages::Pages;
 use super::sequence::Sequence;
 use crate::kv::Pace;
@@ -116,8 +116,10 @@ impl Scheduler {
             if youngest == 0 && self.pages.break_pin() {
                 continue;
             }
-            self.preempt(youngest);
-            chunks.retain(|c| c.seq != youngest);
+            let victim = self.victim(seq);
+            self.preempt(victim);
+            chunks.retain(|c| c.seq != victim);
+            chunks.iter_mut().filter(|c| c.seq > victim).for_each(|c| c.seq -= 1);
         }
         false
     }
@@ -128,10 +130,10 @@ impl Scheduler {
         last.is_some_and(|s| self.pages.abandon(s)) || self.pages.abandon_prefetch()
     }
 
-    /// Takes the youngest sequence's pages; it goes on before those of its priority that wait.
-    fn preempt(&mut self, youngest: usize) {
-        let mut s = self.running.remove(youngest);
-        self.pages.preempt(&mut s);
+    /// Takes a running sequence's pages; it goes on before those of its priority that wait.
+    fn preempt(&mut self, seq: usize) {
+        let mut s = self.running.remove(seq);
+        self.pages.preempt(&mut s, &self.pace);
         let at = self.waiting.partition_point(|other| other.priority > s.priority);
         self.waiting.insert(at, s);
         self.preemptions += 1;

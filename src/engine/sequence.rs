@@ -47,6 +47,8 @@ pub(super) struct Sequence {
     pub looked: bool,
     /// Whether it ran before and gave its pages up.
     pub preempted: bool,
+    /// Tokens that were in its pages then.
+    pub had: usize,
     /// Whether it takes pages restored from quantised copies.
     pub lossy: bool,
     pub priority: i32,
@@ -74,6 +76,7 @@ impl Sequence {
             load: None,
             looked: false,
             preempted: false,
+            had: 0,
             lossy: !exact,
             priority,
             asked: false,

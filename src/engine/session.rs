@@ -1,4 +1,5 @@
 //! The engine as a user holds it: a thread that steps the model.
+use super::comeback::Comebacks;
 use super::config::EngineConfig;
 use super::core::{Core, validate};
 use super::output::Output;
@@ -33,6 +34,8 @@ pub struct Stats {
     pub decode_tokens: u64,
     /// Times that a sequence gave up its pages and went on later.
     pub preemptions: u64,
+    /// How their tokens came back.
+    pub comebacks: Comebacks,
     /// Pages of each KV group that no request held after the last step: empty, or cached for those that come.
     pub free_pages: Vec<usize>,
     /// Tokens of steps that computed only prompts, and how long these took in microseconds.
@@ -319,7 +322,10 @@ fn serve<R: Runner>(mut core: Core<R>, messages: &Receiver<Message>, stats: &Mut
     let mut replies = Vec::new();
     loop {
         let message = match (core.is_idle(), core.scheduler.pages.is_moving()) {
-            (true, false) => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            (true, false) => match core.scheduler.pages.next_expiry() {
+                None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(until) => messages.recv_timeout(Duration::from_millis(until.saturating_sub(millis(start)))),
+            },
             (true, true) => messages.recv_timeout(MOVING),
             (false, _) if core.stalled => messages.recv_timeout(MOVING),
             (false, _) => Err(RecvTimeoutError::Timeout),

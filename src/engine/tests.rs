@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+mod comeback;
 mod fork;
 mod isolation;
 mod prefix;
@@ -229,6 +230,11 @@ pub(super) fn sequence_of(pages: &Pages, tokens: &[u32]) -> Sequence {
     Sequence::new(pages.keys(b"", tokens), submission(tokens, 1).0)
 }
 
+/// Tokens computed so far.
+fn computed(core: &Core<FakeRunner>) -> u64 {
+    core.stats.prefill_tokens + core.stats.decode_tokens
+}
+
 fn finished(events: &Receiver<Event>) -> Completion {
     match events.try_iter().last() {
         Some(Event::Finished(completion)) => completion,
@@ -359,6 +365,27 @@ fn cancelled_and_dropped_streams_give_their_pages_back() {
     let deadline = Instant::now() + Duration::from_secs(10);
     while engine.stats.lock().unwrap().free_pages != [1000] {
         assert!(Instant::now() < deadline, "pages are still held");
+        std::thread::yield_now();
+    }
+}
+
+/// Also where nobody asks for anything meanwhile.
+#[test]
+fn a_pin_ends_when_its_time_is_over() {
+    let shape = shape(8, 64, 4, &[(40, None)]);
+    let engine = inner(&shape, 1 << 20);
+    engine.submit(prompt(1, 50), &request(2), vec![]).unwrap().wait().unwrap();
+    let pin = |scheduler: &mut Scheduler| {
+        let keys = scheduler.pages.keys(b"", &prompt(1, 50));
+        let until = scheduler.pages.now + 500;
+        scheduler.pages.pin(&keys, 0, until).1.pages
+    };
+    let pages = engine.call(pin).unwrap();
+    assert!(pages >= 6, "{pages}");
+    assert_eq!(engine.stats.lock().unwrap().free_pages, [40 - pages]);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while engine.stats.lock().unwrap().free_pages != [40] {
+        assert!(Instant::now() < deadline, "the pin does not end");
         std::thread::yield_now();
     }
 }

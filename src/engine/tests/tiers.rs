@@ -14,7 +14,7 @@ pub(super) fn tiered(shape: &Shape, stores: Vec<Box<dyn Store>>, latency: u64) -
 }
 
 /// With the clock by which the tiers measure their stores, and calls in each poll; `None`: by threads.
-fn tiered_at(
+pub(super) fn tiered_at(
     shape: &Shape,
     stores: Vec<Box<dyn Store>>,
     latency: u64,
@@ -33,7 +33,7 @@ fn tiered_at(
 }
 
 /// A store that does something before each read.
-struct Before<F>(Arc<HostStore>, F);
+pub(super) struct Before<F>(pub Arc<HostStore>, pub F);
 
 impl<F: Fn() + Send + Sync> Store for Before<F> {
     fn name(&self) -> &str {
@@ -73,11 +73,6 @@ pub(super) fn settle(core: &mut Core<FakeRunner>) {
         }
         assert!(step < 10_000, "does not come to rest");
     }
-}
-
-/// Tokens computed so far.
-fn computed(core: &Core<FakeRunner>) -> u64 {
-    core.stats.prefill_tokens + core.stats.decode_tokens
 }
 
 /// Lets a text that takes the device for itself push everything else off it.

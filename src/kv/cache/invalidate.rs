@@ -73,24 +73,26 @@ impl Cache {
         out
     }
 
-    /// Frees the pages of a sequence from its end up to the first that another one continues or that is in use. Returns how
-    /// many, over all groups.
+    /// Frees the pages of a sequence, and takes their copies away from every tier, from its end up to the first that another one
+    /// continues or that is in use. Returns how many pages of the device, over all groups.
     pub fn discard(&mut self, keys: &Keys) -> usize {
         let mut path = Vec::with_capacity(keys.pages());
         self.find(keys, &mut path);
         let mut freed = 0;
         for &node in path.iter().rev() {
-            let before = freed;
+            if (0..self.tree.groups()).any(|at| self.tree.children_in(at, node) > 0) {
+                break;
+            }
             for group in 0..self.groups() {
-                if self.tree.view(group).evictable(node) && self.tree.children_in(group, node) == 0 {
+                if self.tree.view(group).evictable(node) {
                     self.drop_page(group, node, false);
                     freed += 1;
                 }
             }
-            let gone = (0..self.groups()).all(|group| self.tree.page(group, node).is_none());
-            if freed == before && !gone {
+            if (0..self.groups()).any(|group| self.tree.page(group, node).is_some()) {
                 break;
             }
+            self.withdraw_below(node);
         }
         self.forget_surplus();
         freed

@@ -1,5 +1,6 @@
 //! Finding the longest prefix that every group can serve.
 use super::Cache;
+use super::blame::Blame;
 use super::lease::{Lease, Partial};
 use super::stats::Misses;
 use crate::kv::key::{Key, Keys, Mark};
@@ -74,13 +75,19 @@ impl Cache {
         self.visit(path, path.len(), now);
     }
 
-    /// Like [`Cache::start`], for a sequence that was started before and gave its pages up: full pages only, and neither counters
-    /// nor policies take it for another request.
+    /// Says why the request that starts next misses tokens that a tier has.
+    pub fn blame(&mut self, blame: Option<Blame>) {
+        self.blame = blame;
+    }
+
+    /// Like [`Cache::start`], for a sequence that was started before and gave its pages up: neither counters nor policies
+    /// take it for another request.
     pub fn resume(&mut self, keys: &Keys, limit: usize, now: u64) -> Lease {
         let mut path = std::mem::take(&mut self.scratch);
         self.find(keys, &mut path);
         let reach = self.reach(keys, &path, limit, now);
-        let lease = self.lease(keys, &path[..reach.pages], None);
+        let partial = reach.partial.map(|partial| Partial { counted: false, ..partial });
+        let lease = self.lease(keys, &path[..reach.pages], partial);
         self.scratch = path;
         lease
     }
@@ -268,11 +275,13 @@ impl Cache {
         now: u64,
     ) {
         let copied = reach.partial.map_or(0, |partial| partial.tokens as u64);
-        let mut missed = self.counters.missed;
+        let (mut missed, blame) = (self.counters.missed, self.blame.take());
         let mut expired = false;
         for index in reach.pages..keys.pages() {
             let found = if index == reach.pages { copied } else { 0 };
-            let tokens = keys.page(index).len() as u64 - found;
+            let (from, all) = (index * self.page_tokens + found as usize, keys.page(index).len() as u64 - found);
+            let explained = |blame: Blame| blame.count(&mut missed, from..from + all as usize);
+            let tokens = all - blame.clone().map_or(0, explained);
             match path.get(index) {
                 _ if index >= named => missed.foreign += tokens,
                 _ if index >= known => missed.cold += tokens,

@@ -19,6 +19,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 mod below;
+mod blame;
 mod curve;
 mod fetch;
 mod invalidate;
@@ -33,6 +34,7 @@ mod weights;
 
 use below::Below;
 pub(in crate::kv) use below::Fresh;
+pub use blame::{Blame, Why};
 pub use fetch::Announced;
 pub(in crate::kv) use fetch::{Place, Wanted};
 pub use lease::{Lease, PageCopy};
@@ -69,6 +71,8 @@ pub struct Cache {
     scratch: Vec<NodeId>,
     curve: Option<Box<Curve>>,
     below: Below,
+    /// Of the request that starts next.
+    blame: Option<Blame>,
     /// What the policies were told that pages cost.
     costs: CacheCosts,
 }
@@ -105,6 +109,7 @@ impl Cache {
             scratch: Vec::new(),
             curve: None,
             below: Below::default(),
+            blame: None,
             costs: CacheCosts::default(),
         }
     }

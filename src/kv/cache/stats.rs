@@ -78,7 +78,7 @@ pub struct Misses {
     pub last: u64,
     /// There, but a group with a window no longer has the pages before it.
     pub window: u64,
-    /// Found in a half-matching page that there was no room to copy.
+    /// Found in a half-matching page that there was no room to copy, or on a tier, with no room to load.
     pub crowded: u64,
     /// On a tier, computed with another model, page size or numerics.
     pub other_fingerprint: u64,
@@ -99,7 +99,7 @@ impl Misses {
             ("left the window", window),
             ("expired", expired),
             ("other tokens of the same key", foreign),
-            ("no room to copy", crowded),
+            ("no room to copy or load", crowded),
             ("last token, whose logits are wanted", last),
             ("other fingerprint", self.other_fingerprint),
             ("failed check", self.failed_check),

@@ -5,7 +5,7 @@
 //!   written again is there afterwards, and a read sees what was queued before it.
 //! * The bytes of waiting writes are bounded; a write beyond that is refused at once. Reads are bounded by who asks.
 //! * A removal that a store did not carry out is tried again before the next write, unless that write is of the same name.
-use super::record::{Expected, Half, Meta};
+use super::record::{Cause, Expected, Half, Meta};
 use super::stack::{Fetched, Tiers};
 use super::{Payload, RecordKey};
 use crate::kv::key::Key;
@@ -89,6 +89,8 @@ pub(super) enum Reply {
         tier: usize,
         load: u64,
         found: Vec<Answered>,
+        /// Why one of those that are missing was not believed.
+        refused: Option<Cause>,
     },
     Located {
         tier: usize,
@@ -227,6 +229,11 @@ impl Drop for Queue {
     }
 }
 
+/// Records of a tier that were not believed so far.
+fn refused(tiers: &Tiers, tier: usize) -> [u64; Cause::ALL.len()] {
+    tiers.counters().get(tier).map_or([0; Cause::ALL.len()], |counters| counters.refused)
+}
+
 impl Worker {
     fn carry_out(&mut self, command: Command) {
         let (tier, tiers) = (self.tier, Arc::clone(&self.tiers));
@@ -242,12 +249,16 @@ impl Worker {
             Command::Get { load, wants } => {
                 let fingerprint = tiers.fingerprint();
                 let expected: Vec<Expected<'_>> = wants.iter().map(|want| want.expected(fingerprint)).collect();
+                let before = refused(&tiers, tier);
                 let fetched = tiers.fetch_tier(tier, &expected).into_iter().map(|fetched| match fetched {
                     Fetched::Hit { record, payload, .. } => Some((Arc::new(record), payload)),
                     Fetched::Miss => None,
                 });
                 let found = wants.iter().map(|want| want.item).zip(fetched).collect();
-                let _ = self.replies.send(Reply::Got { tier, load, found });
+                // This thread alone reads from the tier.
+                let after = refused(&tiers, tier);
+                let refused = Cause::ALL.into_iter().find(|&cause| after[cause as usize] > before[cause as usize]);
+                let _ = self.replies.send(Reply::Got { tier, load, found, refused });
             }
             Command::Locate { load, names } => {
                 let there = tiers.locate_on(tier, &names);

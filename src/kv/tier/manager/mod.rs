@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
+mod comeback;
 mod costs;
 mod down;
 mod unclaimed;
@@ -245,7 +246,7 @@ impl Manager {
         while let Ok(reply) = self.replies.try_recv() {
             match reply {
                 Reply::Put { tier, key, group, copy, stored } => self.put(cache, tier, &key, group, copy, stored),
-                Reply::Got { tier, load, found } => self.got(cache, tier, load, found),
+                Reply::Got { tier, load, found, refused } => self.got(cache, tier, load, found, refused),
                 Reply::Located { tier, load, there } => self.located(cache, tier, load, &there),
             }
         }

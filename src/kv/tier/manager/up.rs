@@ -2,8 +2,9 @@
 //!
 //! A load asks the shared stores what they have of the request, takes device pages for all that is to come (`locate`), and
 //! fetches them in batches (`fetch`). Here is its life, from the request that asks for it to the one that takes it.
+use super::super::Cause;
 use super::Manager;
-use crate::kv::cache::{Announced, Cache, Lease, Wanted};
+use crate::kv::cache::{Announced, Blame, Cache, Lease, Wanted, Why};
 use crate::kv::key::{Elements, Keys};
 use crate::kv::pace::Pace;
 use std::collections::{HashMap, VecDeque};
@@ -37,6 +38,8 @@ pub struct Loaded {
     pub tokens: usize,
     /// Of the request, with the names of what was restored.
     pub keys: Keys,
+    /// What is left to be computed although a tier has it, for [`Cache::blame`].
+    pub blame: Option<Blame>,
 }
 
 /// Pages on their way up.
@@ -57,7 +60,12 @@ pub(super) struct Load {
     next: usize,
     end: usize,
     tokens: usize,
+    /// The batch with the partly filled page, once it has arrived.
+    last: Option<Batch>,
     abandoned: bool,
+    /// Why a record was not believed, and what that or another reason leaves to be computed.
+    refused: Option<Cause>,
+    blame: Option<Blame>,
 }
 
 type Located = HashMap<(usize, usize, Option<Elements>), usize>;
@@ -90,6 +98,23 @@ impl Load {
         self.abandoned
     }
 
+    /// What is wanted from page `page` after `wanted.from` on has to be computed.
+    fn blame(&mut self, why: Why, page: usize) {
+        let size = self.keys.page_tokens();
+        let from = (self.wanted.from + page) * size;
+        self.blame = Some(Blame { why, tokens: from..(self.wanted.pages * size + self.wanted.tail).max(from) });
+    }
+
+    /// A page from `end` on is not to be had; if a record of it was not believed, that is why.
+    fn blame_refused(&mut self) {
+        let why = match self.refused {
+            None => return,
+            Some(Cause::Fingerprint | Cause::Format) => Why::OtherFingerprint,
+            Some(_) => Why::FailedCheck,
+        };
+        self.blame(why, self.end);
+    }
+
     fn copying(&self) -> bool {
         self.batches.iter().any(Batch::is_copying)
     }
@@ -99,7 +124,8 @@ impl Manager {
     /// Begins to bring up what the tiers have of a request; the load's number, or `None` if there is nothing to bring.
     pub fn load(&mut self, cache: &mut Cache, keys: &Keys, ask: Ask, now: u64) -> Option<u64> {
         self.now = now;
-        if self.loads.len() >= self.config.loads {
+        // One that was not worth making only says so.
+        if self.loads.values().filter(|load| load.lease.is_some() || !load.is_over()).count() >= self.config.loads {
             return None;
         }
         let ask = Ask { limit: ask.limit.min(keys.tokens().len()), lossy: ask.lossy && cache.is_lossy(), ..ask };
@@ -118,13 +144,16 @@ impl Manager {
             next: 0,
             end: 0,
             tokens: 0,
+            last: None,
             abandoned: false,
+            refused: None,
+            blame: None,
         };
         self.ticket += 1;
         let id = self.ticket;
         self.loads.insert(id, load);
         self.locate(cache, id);
-        if self.loads.get(&id).is_some_and(|load| load.is_over() && load.lease.is_none()) {
+        if self.loads.get(&id).is_some_and(|load| load.is_over() && load.lease.is_none() && load.blame.is_none()) {
             self.loads.remove(&id);
             return None;
         }
@@ -153,12 +182,12 @@ impl Manager {
         self.loads.get(&id).and_then(|load| load.lease.as_ref()).map_or(0, |lease| lease.held(group))
     }
 
-    /// Ends a load that is over: its pages are in the cache, pinned by nobody. `None` if it was not worth making.
+    /// Ends a load that is over: its pages are in the cache, pinned by nobody.
     pub fn take(&mut self, cache: &mut Cache, id: u64) -> Option<Loaded> {
         let mut load = self.loads.remove(&id)?;
-        let loaded = load.lease.is_some();
         self.let_go(cache, &mut load);
-        loaded.then_some(Loaded { announced: load.announced, tokens: load.tokens, keys: load.keys })
+        let Load { announced, tokens, keys, blame, .. } = load;
+        Some(Loaded { announced, tokens, keys, blame })
     }
 
     /// Ends a load whose request is gone; what is on its way arrives first.
@@ -186,8 +215,14 @@ impl Manager {
         self.take_fresh(cache);
         let computed = lease.filled();
         cache.finish(lease, &load.arriving, computed, self.now);
-        // The partly filled page, which is below already.
-        cache.take_fresh().iter().for_each(|fresh| cache.release(fresh));
+        let last = load.last.take();
+        for fresh in cache.take_fresh() {
+            // The partly filled page, which is below already, though perhaps farther away.
+            match last.as_ref().and_then(|batch| self.records_of(cache, load, batch, &fresh)) {
+                Some(records) => self.promote(cache, fresh, Some(records)),
+                None => cache.release(&fresh),
+            }
+        }
     }
 
     /// Starts what can be started of all loads.

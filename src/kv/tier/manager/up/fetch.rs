@@ -3,7 +3,7 @@
 //! What arrived is published batch by batch, so that others of the tenant find it too; a page that no tier has whole ends the
 //! load there.
 use super::super::super::queue::{Answered, Command, Want};
-use super::super::super::{Half, IoError, Payload, RecordKey};
+use super::super::super::{Cause, Half, IoError, Payload, RecordKey};
 use super::super::Manager;
 use super::super::down::SharedBytes;
 use super::{Load, Phase};
@@ -142,8 +142,16 @@ impl Manager {
     }
 
     /// A tier answered a read: what it does not have whole is asked of the next one.
-    pub(in super::super) fn got(&mut self, cache: &mut Cache, tier: usize, id: u64, found: Vec<Answered>) {
+    pub(in super::super) fn got(
+        &mut self,
+        cache: &mut Cache,
+        tier: usize,
+        id: u64,
+        found: Vec<Answered>,
+        refused: Option<Cause>,
+    ) {
         let Some(mut load) = self.loads.remove(&id) else { return };
+        load.refused = load.refused.or(refused);
         let groups = cache.groups();
         let (mut again, mut answered) = (Vec::new(), 0);
         for (item, record) in found {
@@ -169,6 +177,7 @@ impl Manager {
                 }
                 (None, None) => {
                     load.end = load.end.min(page);
+                    load.blame_refused();
                     answered += 1;
                 }
                 (record, _) => {
@@ -300,10 +309,13 @@ impl Manager {
             let records = self.records_of(cache, load, &batch, &fresh);
             self.promote(cache, fresh, records);
         }
+        if load.wanted.tail > 0 && end == load.wanted.places.len() {
+            load.last = Some(batch);
+        }
     }
 
     /// The records that a page of a batch came from, and where their payloads begin.
-    fn records_of(
+    pub(super) fn records_of(
         &self,
         cache: &Cache,
         load: &Load,

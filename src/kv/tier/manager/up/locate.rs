@@ -7,7 +7,7 @@ use super::super::super::queue::Command;
 use super::super::super::{Half, RecordKey};
 use super::super::{Manager, names_of};
 use super::{Ask, Load, Phase};
-use crate::kv::cache::{Cache, Place, Scope};
+use crate::kv::cache::{Cache, Place, Scope, Why};
 use crate::kv::key::{Keys, Mark};
 
 /// One in this many loads that should be slower than computing is made nevertheless, to measure again.
@@ -217,8 +217,14 @@ impl Manager {
             self.loads.insert(id, load);
             return;
         }
-        if gained > 0 && !load.abandoned && fits && self.is_faster(&load, gained) {
-            load.lease = cache.lease_for(&load.keys, &load.wanted);
+        if gained > 0 && !load.abandoned {
+            if !fits {
+                load.blame(Why::Crowded, 0);
+            } else if !self.is_faster(&load, gained) {
+                load.blame(Why::Slower, 0);
+            } else {
+                load.lease = cache.lease_for(&load.keys, &load.wanted);
+            }
         }
         if load.lease.is_some() {
             load.announced = load.ask.announce.then(|| cache.announce(&load.keys, load.ask.limit, self.now));
