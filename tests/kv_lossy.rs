@@ -1,4 +1,5 @@
 //! Tiers that keep quantised copies: who is given what they restore, under which name, and what is never given.
+#![cfg(feature = "kv")]
 #[path = "common/tiered.rs"]
 mod tiered;
 

@@ -1,5 +1,6 @@
 //! Tiers that quantise, under an engine: a request that refuses what they restore is answered as if they were not there, to the
 //! bit on `cpu`, whatever was restored before; one that takes it is answered nearly so.
+#![cfg(feature = "engine")]
 mod common;
 use common::conversations::{Load, device, engine, pages, request, row, same};
 use common::reference::divergence;

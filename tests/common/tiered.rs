@@ -59,12 +59,12 @@ pub const TOO_LOSSY: u8 = 4;
 
 struct Halving;
 
-/// What is left of a digest.
+/// What is left of a digest. Quantising that once more as before gives yet another one, as it may with real packings.
 fn packed(element: u8, digest: u32) -> u32 {
     match element {
         EXACT => digest,
-        TWO => digest & 0xffff,
-        ONE | TOO_LOSSY => digest & 0xff,
+        TWO => (digest ^ 1) & 0xffff,
+        ONE | TOO_LOSSY => (digest ^ 1) & 0xff,
         other => panic!("element {other}"),
     }
 }
@@ -82,7 +82,13 @@ impl Packer for Halving {
 
     fn unpack(&self, element: u8, packed: &[u8]) -> Option<Vec<u8>> {
         let kept = packed_bytes(element);
-        let digest = |bytes: &[u8]| bytes.iter().copied().chain(std::iter::repeat(0)).take(4).collect::<Vec<u8>>();
+        let flip = u8::from(element != EXACT);
+        let digest = |bytes: &[u8]| {
+            let mut digest = [0; 4];
+            digest[..kept].copy_from_slice(bytes);
+            digest[0] ^= flip;
+            digest
+        };
         Some(packed.chunks_exact(kept).flat_map(digest).collect())
     }
 }
