@@ -3,7 +3,8 @@
 #[path = "common/tiered.rs"]
 mod tiered;
 
-use kvick::kv::tier::{DiskStore, HostStore, Store, VirtualClock};
+use kvick::kv::cache::GroupConfig;
+use kvick::kv::tier::{DiskStore, Half, HostStore, Store, VirtualClock};
 use proptest::prelude::*;
 use std::sync::Arc;
 use tiered::{EXACT, Foreign, ONE, PAGE, TOO_LOSSY, TWO, World, fingerprint, full, windowed};
@@ -147,6 +148,30 @@ fn what_is_out_of_service_is_not_restored_under_another_name() {
     world.close();
 }
 
+#[test]
+fn halves_on_different_tiers_make_whole_pages() {
+    let (k, v) = (Some(Half::K), Some(Half::V));
+    for (forms, lossy) in [([None; 2], false), ([Some([TWO; 2]); 2], true)] {
+        let mut world =
+            World::with_halves(&[full(14), windowed(10)], clock(), vec![host(), host()], 1, (&forms, &[k, v]));
+        world.run(b"", &text(0, 25));
+        clear(&mut world);
+        let usage: Vec<usize> = world.report().iter().map(|tier| tier.pages).collect();
+        assert_eq!(usage, if lossy { [12; 2] } else { [14; 2] }, "each has a half of all full pages");
+        let whole = if lossy { 24 } else { 25 };
+        assert_eq!(world.serve(b"", &text(0, 30), lossy), (whole, whole), "{:?}", world.report());
+        let read = world.report().iter().map(|tier| tier.calls.hits).collect::<Vec<_>>();
+        assert!(read[0] == read[1] && read[0] > 0, "a half from each: {read:?}");
+        world.close();
+    }
+    // K alone is no page.
+    let mut world = World::with_halves(&[full(14)], clock(), vec![host()], 1, (&[], &[k]));
+    world.run(b"", &text(0, 25));
+    clear(&mut world);
+    assert_eq!(world.run(b"", &text(0, 30)), (0, 0));
+    world.close();
+}
+
 #[derive(Clone, Debug)]
 enum Call {
     Run { salt: u8, stem: u32, stem_tokens: u32, end: u32, tokens: u32, lossy: bool },
@@ -172,14 +197,17 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
+type Forms = [Option<[u8; 2]>; 3];
+type Halves = [Option<Half>; 3];
+
 /// `World` checks each token that is found against what its name says, and that an exact request is given exact names.
-fn random(groups: &[kvick::kv::GroupConfig], forms: &[Option<[u8; 2]>; 3], latency: u64, calls: Vec<Call>) {
+fn random(groups: &[GroupConfig], tiers: (Forms, Halves), latency: u64, calls: Vec<Call>) {
     let stores: Vec<Box<dyn Store>> = vec![
         Box::new(HostStore::new(6_000)),
         Box::new(HostStore::new(30_000)),
         Box::new(Foreign(HostStore::new(1 << 20))),
     ];
-    let mut world = World::with_forms(groups, clock(), stores, latency, forms);
+    let mut world = World::with_halves(groups, clock(), stores, latency, (&tiers.0, &tiers.1));
     for call in calls {
         match call {
             Call::Run { salt, stem, stem_tokens, end, tokens, lossy } => {
@@ -232,9 +260,16 @@ proptest! {
             [Some([EXACT; 2]), Some([TWO; 2]), None],
             [Some([TWO; 2]), Some([TWO; 2]), Some([TWO; 2])],
         ]),
+        halves in prop::sample::select(vec![
+            [None; 3],
+            [None; 3],
+            [Some(Half::K), None, None],
+            [Some(Half::K), Some(Half::V), None],
+            [None, Some(Half::V), None],
+        ]),
         latency in 0..4u64,
         calls in prop::collection::vec(call(), 0..40),
     ) {
-        random(&groups, &forms, latency, calls);
+        random(&groups, (forms, halves), latency, calls);
     }
 }

@@ -75,6 +75,7 @@ fn check(device: &str, size: (usize, usize)) {
             (vec!["host=64MiB,dtype=int8".to_string()], 5e-4),
             (vec!["host=1MiB,dtype=k=fp8,v=int8".to_string(), disk("int4")], 5e-2),
             (vec![disk("int8"), "host=1MiB".to_string()], 5e-4),
+            (vec![disk("k=int8,v=fp8") + ",half=v", "host=64MiB,dtype=k=int8,v=fp8,half=k".to_string()], 1e-3),
         ] {
             let seen = serve(model, device, seed, size, &tiers);
             let mean = seen.divergence.iter().sum::<f64>() / seen.divergence.len() as f64;

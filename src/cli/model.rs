@@ -64,7 +64,8 @@ pub struct EngineArgs {
 #[command(next_help_heading = "KV tiers")]
 pub struct TierArgs {
     /// host=SIZE, disk=PATH,SIZE, redis=URL or s3=s3://bucket/prefix (may be given once each); behind it ,dtype=int8 (fp8, int4
-    /// or k=TYPE,v=TYPE) to keep pages quantised, and ,error=0.05 for the most that K or V of a page may lose by that
+    /// or k=TYPE,v=TYPE) to keep pages quantised, and ,error=0.05 for the most that K or V of a page may lose by that;
+    /// ,half=k or ,half=v to keep only that half of pages, the other one being on another tier
     // Text, since clap would repeat what it cannot parse, and that may be a URL with a password.
     #[arg(long = "kv-tier", value_name = "TIER")]
     tiers: Vec<String>,

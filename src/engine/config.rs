@@ -131,6 +131,14 @@ impl EngineConfig {
         if self.store_timeout.is_zero() {
             return bad("a store that may take no time is never used; give --kv-store-timeout more than 0".into());
         }
+        for tier in &self.tiers {
+            let completes = |other: &TierSpec| other.packing == tier.packing && other.half != tier.half;
+            if tier.half.is_some() && !self.tiers.iter().any(completes) {
+                return bad(format!(
+                    "--kv-tier {tier}: no tier of the same dtype keeps the other half, and half a page is of no use; give one"
+                ));
+            }
+        }
         for (i, tier) in self.tiers.iter().enumerate() {
             if self.tiers[..i].iter().any(|other| other.name() == tier.name()) {
                 return bad(format!("there are two tiers on {}; give --kv-tier {}= once", tier.name(), tier.name()));

@@ -93,6 +93,14 @@ fn packing(elements: Option<Elements>, half: Half) -> Packing {
     code.and_then(Packing::from_code).unwrap_or_default()
 }
 
+/// The cache's name of a half.
+pub(super) fn record_half(half: KvHalf) -> Half {
+    match half {
+        KvHalf::K => Half::K,
+        KvHalf::V => Half::V,
+    }
+}
+
 impl PageIo for EngineIo {
     fn copy_out(&mut self, ticket: u64, pages: &[(usize, PageId)], elements: Option<Elements>) -> Result<(), IoError> {
         let pages: Vec<_> = pages.iter().map(|&(group, page)| (group, page.0)).collect();

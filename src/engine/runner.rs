@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::kv::cache::PageCopy;
 use crate::kv::curve::CurveConfig;
 use crate::kv::policy::Kind;
-use crate::kv::tier::{Form, Tiers};
+use crate::kv::tier::Tiers;
 use crate::kv::{Fingerprint, GroupConfig, PageId};
 use crate::models::{self, LoadOptions, Model, Workspace, log_sum_exp};
 use crate::weights::ModelFile;
@@ -55,8 +55,8 @@ pub(super) struct Below {
     pub io: EngineIo,
     /// Element code and bytes of K and of V of a page, for each group.
     pub halves: Vec<[(u8, usize); 2]>,
-    /// How each tier keeps them.
-    pub forms: Vec<Option<Form>>,
+    /// What each tier keeps of them.
+    pub kept: stores::Kept,
 }
 
 /// A model with its KV pages and buffers, everything allocated.
@@ -114,11 +114,11 @@ impl ModelRunner {
     /// Opens what is below the device.
     fn below(&self, fingerprint: Fingerprint, config: &EngineConfig) -> Result<Below> {
         let layouts: Vec<KvLayout> = self.kv.iter().map(|kv| kv.layout).collect();
-        let (tiers, forms) = stores::open(config, fingerprint, &layouts)?;
-        let packed = forms.iter().any(Option::is_some);
+        let (tiers, kept) = stores::open(config, fingerprint, &layouts)?;
+        let packed = kept.forms.iter().any(Option::is_some);
         let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv), packed)?;
         let halves = layouts.iter().map(|l| KvHalf::BOTH.map(|half| (io::element(l.types, half), l.half_bytes(half))));
-        Ok(Below { tiers, forms, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
+        Ok(Below { tiers, kept, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
     }
 
     /// Bytes of a page of each KV group.

@@ -7,6 +7,7 @@ use super::request::{Completion, Prompt, Request, Sampling};
 use super::runner::{Below, Loaded, ModelRunner, Runner};
 use super::scheduler::Scheduler;
 use super::sequence::{Submission, Twin};
+use super::stores::Kept;
 use super::stream::Stream;
 use super::verify::Verified;
 use crate::error::{Error, Result};
@@ -117,9 +118,9 @@ impl Engine {
         let file = weights::open(path)?;
         let tokenizer = Arc::new(Tokenizer::load(&file.tokenizer())?);
         let Loaded { runner, mut pages, below } = ModelRunner::load(&file, &opened.backend, config)?;
-        if let Some(Below { tiers, io, halves, forms }) = below {
+        if let Some(Below { tiers, io, halves, kept: Kept { forms, halves: parts } }) = below {
             let failed = |e| Error::Device(format!("no thread for a tier: {e}"));
-            let config = ManagerConfig { forms, ..ManagerConfig::new(halves) };
+            let config = ManagerConfig { forms, halves: parts, ..ManagerConfig::new(halves) };
             pages = pages.with_tiers(Box::new(io), tiers, config).map_err(failed)?;
         }
         let (model, page_bytes) = (Arc::clone(runner.model()), runner.page_bytes());

@@ -5,28 +5,24 @@ use super::tier_spec::{TierPlace, TierSpec};
 use crate::backend::{KvHalf, KvLayout};
 use crate::error::{Error, Result};
 use crate::kv::Fingerprint;
-use crate::kv::tier::{DiskStore, Form, HostStore, PageShape, RealClock, Store, Tiers, record};
+use crate::kv::tier::{DiskStore, Form, Half, HostStore, PageShape, RealClock, Store, Tiers, record};
 use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes that every store may take for a record beside it: an entry, and what rounds it up to a slot of the disk.
 const SLACK: usize = 4096 + 128;
 
-/// The tiers of a configuration, nearest first, and how each keeps pages; none is not an error.
+/// The tiers of a configuration, nearest first, and what each keeps of pages and how; none is not an error.
 ///
 /// # Errors
 /// A folder that cannot be used, a server that does not answer or refuses, a size that the machine does not have or that
 /// holds no page; pages that cannot be quantised so; a tier that this program was built without.
-pub(super) fn open(
-    config: &EngineConfig,
-    fingerprint: Fingerprint,
-    layouts: &[KvLayout],
-) -> Result<(Tiers, Vec<Option<Form>>)> {
+pub(super) fn open(config: &EngineConfig, fingerprint: Fingerprint, layouts: &[KvLayout]) -> Result<(Tiers, Kept)> {
     let secret = config.store_secret.as_ref().map(|secret| secret.key());
     let mut tiers = Tiers::new(fingerprint, secret, Arc::new(RealClock::default()));
     let mut specs: Vec<&TierSpec> = config.tiers.iter().collect();
     specs.sort_by_key(|spec| spec.rank());
-    let mut forms = Vec::with_capacity(specs.len());
+    let mut kept = Kept::default();
     for spec in specs {
         let quantised = |error| Error::Request(format!("--kv-tier {spec}: {error}"));
         layouts.iter().try_for_each(|layout| spec.packing.check(layout)).map_err(quantised)?;
@@ -34,9 +30,17 @@ pub(super) fn open(
         tiers.push(open_one(spec, config, &kept_as(fingerprint, spec))?);
         let shapes = layouts.iter().map(|layout| shape(spec, layout)).collect();
         let error = KvHalf::BOTH.map(|half| spec.most(half));
-        forms.push((!spec.packing.is_exact()).then_some(Form { shapes, error }));
+        kept.forms.push((!spec.packing.is_exact()).then_some(Form { shapes, error }));
+        kept.halves.push(spec.half.map(io::record_half));
     }
-    Ok((tiers, forms))
+    Ok((tiers, kept))
+}
+
+/// What each tier keeps of pages: see [`crate::kv::tier::ManagerConfig`].
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Kept {
+    pub forms: Vec<Option<Form>>,
+    pub halves: Vec<Option<Half>>,
 }
 
 /// Elements and bytes of the halves of a page as a tier keeps it.
@@ -58,9 +62,11 @@ fn kept_as(fingerprint: Fingerprint, spec: &TierSpec) -> Fingerprint {
     }
 }
 
-/// What a tier needs for both halves of a page.
+/// What a tier needs for what it keeps of a page.
 fn page_bytes(spec: &TierSpec, layout: &KvLayout) -> usize {
-    shape(spec, layout).map(|(_, bytes)| record::size(layout.page_tokens, bytes) + SLACK).iter().sum()
+    let halves = KvHalf::BOTH.into_iter().zip(shape(spec, layout));
+    let kept = halves.filter(|(half, _)| spec.half.is_none_or(|kept| kept == *half));
+    kept.map(|(_, (_, bytes))| record::size(layout.page_tokens, bytes) + SLACK).sum()
 }
 
 fn check_size(spec: &TierSpec, page: u64) -> Result<()> {
@@ -152,7 +158,7 @@ mod tests {
     use super::*;
     use crate::backend::Float;
 
-    fn open_these(tiers: &[&str]) -> Result<(Tiers, Vec<Option<Form>>)> {
+    fn open_these(tiers: &[&str]) -> Result<(Tiers, Kept)> {
         let tiers = tiers.iter().map(|t| t.parse().unwrap()).collect();
         let config = EngineConfig { tiers, ..EngineConfig::new("m") };
         config.check()?;
@@ -168,8 +174,11 @@ mod tests {
     fn tiers_are_opened_nearest_first() {
         let dir = tempfile::tempdir().unwrap();
         let disk = format!("disk={},1MiB", dir.path().join("new/folder").display());
-        let (tiers, forms) = open_these(&[&disk, "host=1MiB,dtype=k=exact,v=int8"]).unwrap();
-        assert_eq!(forms, [Some(Form { shapes: vec![[(1, 4096), (17, 2176)]], error: [0.0, 0.02] }), None]);
+        let (tiers, kept) = open_these(&[&disk, "host=1MiB,dtype=k=exact,v=int8"]).unwrap();
+        let form = Form { shapes: vec![[(1, 4096), (17, 2176)]], error: [0.0, 0.02] };
+        assert_eq!(kept, Kept { forms: vec![Some(form), None], halves: vec![None; 2] });
+        let (_, kept) = open_these(&[&(disk.replace("new", "other") + ",half=v"), "host=1MiB,half=k"]).unwrap();
+        assert_eq!(kept, Kept { forms: vec![None, None], halves: vec![Some(Half::K), Some(Half::V)] });
         assert_eq!(tiers.stores().map(|s| s.name().to_string()).collect::<Vec<_>>(), ["host", "disk"]);
         assert_eq!(open_these(&[]).unwrap().0.stores().count(), 0);
     }
@@ -179,6 +188,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         std::fs::write(&file, "").unwrap();
+        let half = format!("disk={},1MiB,half=v", dir.path().join("new").display());
         let not_a_folder = format!("disk={},1MiB", file.display());
         let huge = format!("disk={},900PiB", dir.path().display()).replace("900PiB", "900000TiB");
         let cases = [
@@ -187,6 +197,8 @@ mod tests {
             (vec![huge.as_str()], "of disk"),
             (vec![not_a_folder.as_str()], "--kv-tier disk="),
             (vec!["host=1MiB", "host=2MiB"], "two"),
+            (vec!["host=1MiB,half=k"], "other half"),
+            (vec!["host=1MiB,half=k,dtype=int8", &half], "same dtype"),
             #[cfg(not(feature = "kv-redis"))]
             (vec!["redis=redis://:hunter2@h"], "--features kv-redis"),
             #[cfg(feature = "kv-redis")]

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 /// A tier below the device: where it is, and behind it `,dtype=int8`, `,dtype=fp8`, `,dtype=int4` or
 /// `,dtype=k=TYPE,v=TYPE` if it quantises pages, and `,error=0.05` for the most that K or V of a page may lose by that (root mean
-/// square over that of what it was).
+/// square over that of what it was). `,half=k` or `,half=v` keeps only that half of each page, the other one being on another tier.
 #[derive(Clone, PartialEq)]
 pub struct TierSpec {
     /// Where pages go.
@@ -20,6 +20,8 @@ pub struct TierSpec {
     pub packing: Packings,
     /// The most that a half may lose; `None`: what is usual for its packing.
     pub error: Option<f32>,
+    /// The half of each page that it keeps, so that another tier has to keep the other one; `None`: both.
+    pub half: Option<KvHalf>,
 }
 
 /// Where a tier is. Nearer ones are asked first, in the order of this enum.
@@ -51,7 +53,8 @@ pub enum TierPlace {
 
 /// What every spelling looks like.
 const USAGE: &str = "a tier is host=SIZE, disk=PATH,SIZE, redis=URL or s3=s3://bucket/prefix, and may end in ,dtype=int8 (or \
-                     fp8, int4, k=TYPE,v=TYPE) and ,error=0.05";
+                     fp8, int4, k=TYPE,v=TYPE) ,error=0.05 and \
+                     ,half=k (or v)";
 
 impl TierSpec {
     /// As [`super::Stats`] and reports name it.
@@ -82,7 +85,7 @@ fn usual_error(packing: Packing) -> f32 {
 
 impl From<TierPlace> for TierSpec {
     fn from(place: TierPlace) -> Self {
-        TierSpec { place, packing: Packings::EXACT, error: None }
+        TierSpec { place, packing: Packings::EXACT, error: None, half: None }
     }
 }
 
@@ -112,14 +115,15 @@ impl FromStr for TierSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (mut place, mut packing, mut error) = (text, None, None);
+        let (mut place, mut packing, mut error, mut half) = (text, None, None, None);
         // From the end: a folder or a URL may have commas.
         loop {
             let option = |name: &'static str| place.rfind(name).map(|at| (at, name));
-            let Some((at, name)) = option(",dtype=").max(option(",error=")) else { break };
+            let Some((at, name)) = [",dtype=", ",error=", ",half="].into_iter().filter_map(option).max() else { break };
             let value = &place[at + name.len()..];
             let again = match name {
                 ",dtype=" => packing.replace(value.parse::<Packings>().map_err(|_| DTYPES)?).is_some(),
+                ",half=" => half.replace(read_half(value)?).is_some(),
                 _ => error.replace(read_error(value)?).is_some(),
             };
             if again {
@@ -133,7 +137,11 @@ impl FromStr for TierSpec {
                 "error= bounds what quantising loses, and the tier does not quantise; give it dtype= too".into()
             );
         }
-        Ok(TierSpec { place: place.parse()?, packing, error })
+        let place: TierPlace = place.parse()?;
+        if half.is_some() && matches!(place, TierPlace::Redis { .. } | TierPlace::S3 { .. }) {
+            return Err("half= is for tiers of one engine, host= and disk=; a shared store keeps whole pages".into());
+        }
+        Ok(TierSpec { place, packing, error, half })
     }
 }
 
@@ -143,6 +151,14 @@ const DTYPES: &str = "dtype= takes int8, fp8, int4 or exact, or k=TYPE,v=TYPE";
 fn read_error(text: &str) -> Result<f32, String> {
     let error = text.parse().ok().filter(|error: &f32| *error > 0.0 && error.is_finite());
     error.ok_or_else(|| "error= takes a part of the values' size above 0, for example 0.05".into())
+}
+
+fn read_half(text: &str) -> Result<KvHalf, String> {
+    match text {
+        "k" => Ok(KvHalf::K),
+        "v" => Ok(KvHalf::V),
+        _ => Err("half= takes k or v".into()),
+    }
 }
 
 impl FromStr for TierPlace {
@@ -188,7 +204,14 @@ impl fmt::Display for TierSpec {
         if !self.packing.is_exact() {
             write!(f, ",dtype={}", self.packing)?;
         }
-        self.error.map_or(Ok(()), |error| write!(f, ",error={error}"))
+        if let Some(error) = self.error {
+            write!(f, ",error={error}")?;
+        }
+        match self.half {
+            None => Ok(()),
+            Some(KvHalf::K) => f.write_str(",half=k"),
+            Some(KvHalf::V) => f.write_str(",half=v"),
+        }
     }
 }
 
@@ -292,7 +315,7 @@ mod tests {
         let tier = |text: &str| text.parse::<TierSpec>();
         let place = |text: &str| {
             let spec = tier(text).unwrap();
-            assert_eq!((spec.packing, spec.error), (Packings::EXACT, None));
+            assert_eq!((spec.packing, spec.error, spec.half), (Packings::EXACT, None, None));
             spec.place
         };
         assert_eq!(place("host=2GiB"), TierPlace::Host { bytes: 2 << 30 });
@@ -318,6 +341,9 @@ mod tests {
             ("host=1GiB,dtype=int8,error=0", "0.05"),
             ("host=1GiB,dtype=int8,error=much", "0.05"),
             ("disk=/a,dtype=int8", "PATH"),
+            ("host=1GiB,half=q", "k or v"),
+            ("host=1GiB,half=k,half=v", "once"),
+            ("redis=redis://h,half=k", "whole pages"),
         ];
         for (text, says) in bad {
             let message = tier(text).unwrap_err();
@@ -341,6 +367,11 @@ mod tests {
         assert_eq!(
             (swapped.packing, swapped.most(KvHalf::K), swapped.place),
             (mixed, 0.5, TierPlace::Host { bytes: 1000 })
+        );
+        let half: TierSpec = "disk=/a,1000,dtype=int8,error=0.5,half=v".parse().unwrap();
+        assert_eq!(
+            (half.half, half.to_string().as_str()),
+            (Some(KvHalf::V), "disk=/a,1000,dtype=int8,error=0.5,half=v")
         );
         let usual: TierSpec = "redis=redis://h,dtype=k=int4,v=exact".parse().unwrap();
         assert!(usual.most(KvHalf::K) > 0.0 && usual.most(KvHalf::V) == 0.0);

@@ -7,7 +7,8 @@ use kvick::kv::cache::{Cache, GroupConfig, Lease, PageCopy};
 use kvick::kv::policy::Kind;
 use kvick::kv::tier::manager::Ask;
 use kvick::kv::tier::{
-    Clock, Form, Manager, ManagerConfig, MemoryIo, MemoryPages, Packer, Store, TierReport, Tiers, Usage, VirtualClock,
+    Clock, Form, Half, Manager, ManagerConfig, MemoryIo, MemoryPages, Packer, Store, TierReport, Tiers, Usage,
+    VirtualClock,
 };
 use kvick::kv::{Fingerprint, Key, Keys};
 use std::collections::HashMap;
@@ -127,6 +128,17 @@ impl World {
         latency: u64,
         forms: &[Option<[u8; 2]>],
     ) -> Self {
+        World::with_halves(groups, clock, stores, latency, (forms, &[]))
+    }
+
+    /// With tiers that keep only these halves of pages.
+    pub fn with_halves(
+        groups: &[GroupConfig],
+        clock: Arc<VirtualClock>,
+        stores: Vec<Box<dyn Store>>,
+        latency: u64,
+        (forms, halves): (&[Option<[u8; 2]>], &[Option<Half>]),
+    ) -> Self {
         let mut cache = Cache::new(fingerprint(), PAGE, groups, 100, || Kind::Kvick.build(groups[0].pages, None));
         let group = |group: &GroupConfig| (0..group.pages).map(|_| [vec![0xee; HALF], vec![0xee; HALF]]).collect();
         let memory = Arc::new(Mutex::new(groups.iter().map(group).collect()));
@@ -135,7 +147,8 @@ impl World {
         stores.into_iter().for_each(|store| tiers.push(store));
         let config = ManagerConfig::new(vec![[(EXACT, HALF); 2]; groups.len()]);
         let forms = forms.iter().map(|elements| elements.map(|elements| form(elements, groups.len()))).collect();
-        let config = ManagerConfig { forms, calls_in_poll: Some(1), batch: 2, piece: 1, copying: 3, ..config };
+        let halves = halves.to_vec();
+        let config = ManagerConfig { forms, halves, calls_in_poll: Some(1), batch: 2, piece: 1, copying: 3, ..config };
         let manager = Manager::new(&mut cache, Box::new(io), tiers, config).unwrap();
         World { cache, manager, clock, memory, now: 0, contents: HashMap::new(), lossy_tokens: 0, forgone: 0 }
     }

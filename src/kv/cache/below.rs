@@ -10,6 +10,7 @@ use super::Cache;
 use crate::kv::key::{Elements, Key, Keys};
 use crate::kv::policy::{Lru, Policy};
 use crate::kv::pool::PageId;
+use crate::kv::tier::Half;
 use crate::kv::tier::state::{Below as State, BelowEvent};
 use crate::kv::tree::NodeId;
 
@@ -27,6 +28,8 @@ pub(in crate::kv) struct Fresh {
 pub(super) struct Below {
     /// Of each tier of our own, how it keeps pages; `None`: as they are.
     pub(super) elements: Vec<Option<Elements>>,
+    /// Of each, the half that it keeps; `None`: both.
+    halves: Vec<Option<Half>>,
     /// How any tier keeps pages other than as they are, each once.
     pub(super) packings: Vec<Elements>,
     /// Whether published pages are to be told.
@@ -40,9 +43,14 @@ pub(super) struct Below {
 const STATE_BITS: u32 = State::CODE_BITS;
 
 impl Cache {
-    /// One more tier of our own below the others, which keeps pages as they are or as `elements`; `policy` orders its groups with
-    /// full attention. To be called before the first request. Returns its number.
-    pub fn add_tier(&mut self, elements: Option<Elements>, mut policy: impl FnMut() -> Box<dyn Policy>) -> usize {
+    /// One more tier of our own below the others, which keeps pages as they are or as `elements`, and of each both halves or only
+    /// `half`; `policy` orders its groups with full attention. To be called before the first request. Returns its number.
+    pub fn add_tier(
+        &mut self,
+        elements: Option<Elements>,
+        half: Option<Half>,
+        mut policy: impl FnMut() -> Box<dyn Policy>,
+    ) -> usize {
         debug_assert!(self.tree.is_empty(), "policies see every request");
         for group in 0..self.groups() {
             let window = self.tree.window(group);
@@ -53,6 +61,7 @@ impl Cache {
             });
         }
         self.below.elements.push(elements);
+        self.below.halves.push(half);
         if let Some(elements) = elements {
             self.know_packing(elements);
         }
@@ -67,6 +76,11 @@ impl Cache {
     /// Number of tiers of our own below the device.
     pub fn tiers(&self) -> usize {
         self.below.elements.len()
+    }
+
+    /// Whether a tier of our own keeps this half of pages.
+    pub(in crate::kv) fn keeps(&self, tier: usize, half: Half) -> bool {
+        self.below.halves[tier].is_none_or(|kept| kept == half)
     }
 
     /// Whether a tier of our own keeps pages as they are.
@@ -226,7 +240,11 @@ impl Cache {
         let (mut freed, mut left) = (0, 0);
         for &node in path.iter().rev() {
             for group in 0..self.groups() {
-                let below = (0..self.tiers()).any(|tier| self.state_below(tier, group, node).readable());
+                let kept = |half: Half| {
+                    let has = |tier| self.keeps(tier, half) && self.state_below(tier, group, node).readable();
+                    (0..self.tiers()).any(has)
+                };
+                let below = Half::ALL.into_iter().all(kept);
                 let idle = self.tree.view(group).evictable(node) && self.tree.children_in(group, node) == 0;
                 if below && idle {
                     self.drop_page(group, node, true);

@@ -7,6 +7,7 @@ use super::lease::Lease;
 use super::names::Scope;
 use crate::kv::key::{Elements, Key, Keys};
 use crate::kv::pool::PageId;
+use crate::kv::tier::Half;
 use crate::kv::tree::NONE;
 
 /// Where a page of a group can be had.
@@ -20,6 +21,12 @@ pub(in crate::kv) enum Place {
     Shared { tier: usize, source: bool },
 }
 
+/// Where K and V of a page of a group can be had.
+pub(in crate::kv) type Places = [Place; 2];
+
+/// On the device a page is whole.
+pub(in crate::kv) const ON_DEVICE: Places = [Place::Device; 2];
+
 /// What of a prompt could be had without computing it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::kv) struct Wanted {
@@ -31,9 +38,9 @@ pub(in crate::kv) struct Wanted {
     pub pages: usize,
     /// Tokens of a partly filled page after those, 0 if there is none.
     pub tail: usize,
-    /// For each page from `from` on, the partly filled one included, where each group has it; `None` where a group does not
+    /// For each page from `from` on, the partly filled one included, where each group has K and V; `None` where a group does not
     /// need it.
-    pub places: Vec<Vec<Option<Place>>>,
+    pub places: Vec<Vec<Option<Places>>>,
 }
 
 /// How much of a prompt was known when the policies were told of it.
@@ -81,7 +88,7 @@ impl Cache {
         let limit = limit.min(keys.tokens().len());
         let scope = Scope::all(located);
         let pages = self.extent(keys, &path, limit, now, scope).max(device.pages);
-        let places = |index: usize| -> Vec<Option<Place>> {
+        let places = |index: usize| -> Vec<Option<Places>> {
             let place = |group: usize| match self.tree.window(group) {
                 Some(window) if index + window < pages => None,
                 _ => self.place((path.get(index).copied(), keys.mark(index)), index, group, scope),
@@ -103,20 +110,23 @@ impl Cache {
     }
 
     /// The longest partly filled page below that continues the wanted pages: the end of an earlier turn has a key of its own.
-    fn tail_below(&self, keys: &Keys, wanted: &Wanted, limit: usize, now: u64) -> Option<(usize, Vec<Option<Place>>)> {
+    fn tail_below(&self, keys: &Keys, wanted: &Wanted, limit: usize, now: u64) -> Option<(usize, Vec<Option<Places>>)> {
         let least = if wanted.pages == wanted.from { wanted.partial } else { 0 };
         let parent = self.tree.find(&keys.above(wanted.pages))?;
-        let found = |key: &Key| -> Option<Vec<Option<Place>>> {
+        let found = |key: &Key| -> Option<Vec<Option<Places>>> {
             let node = self.tree.find(key)?;
             if self.tree.parent(node) != Some(parent) || self.tree.expires(node) <= now {
                 return None;
             }
             // It goes to a page of its own in every group, also where the device still has it in one.
-            let own = |group: usize| {
-                let has = |&tier: &usize| self.state_below(tier, group, node).readable() && self.keeps_exact(tier);
-                (0..self.tiers()).find(has).map(|tier| Some(Place::Own { tier, source: false }))
+            let own = |group: usize, half: Half| {
+                let has = |&tier: &usize| {
+                    self.keeps(tier, half) && self.keeps_exact(tier) && self.state_below(tier, group, node).readable()
+                };
+                (0..self.tiers()).find(has).map(|tier| Place::Own { tier, source: false })
             };
-            (0..self.groups()).map(own).collect()
+            let both = |group: usize| Some(Some([own(group, Half::K)?, own(group, Half::V)?]));
+            (0..self.groups()).map(both).collect()
         };
         let most = (limit - wanted.pages * self.page_tokens).min(self.page_tokens - 1);
         (least + 1..=most).rev().find_map(|tokens| {
@@ -136,7 +146,7 @@ impl Cache {
         // Held first, so that making room does not take them.
         for group in 0..self.groups() {
             for (offset, places) in wanted.places.iter().enumerate() {
-                let node = path.get(wanted.from + offset).copied().filter(|_| places[group] == Some(Place::Device));
+                let node = path.get(wanted.from + offset).copied().filter(|_| places[group] == Some(ON_DEVICE));
                 let page = node.and_then(|node| self.tree.page(group, node));
                 let held = page.filter(|&page| self.pools[group].retain(page).is_ok());
                 lease.tables[group].push(held.map_or(NONE, |page| page.0));
@@ -146,9 +156,9 @@ impl Cache {
             }
         }
         self.scratch = path;
-        let on_device = |(offset, places): (usize, &Vec<Option<Place>>)| {
+        let on_device = |(offset, places): (usize, &Vec<Option<Places>>)| {
             let held = |group: usize| lease.tables[group][wanted.from + offset] != NONE;
-            (0..places.len()).all(|group| places[group] != Some(Place::Device) || held(group))
+            (0..places.len()).all(|group| places[group] != Some(ON_DEVICE) || held(group))
         };
         if !wanted.places.iter().enumerate().all(on_device) {
             self.cancel(lease);
@@ -171,7 +181,7 @@ impl Cache {
 
     /// Pages of each group that [`Cache::lease_for`] would take.
     pub(in crate::kv) fn room_for(&self, wanted: &Wanted) -> Vec<usize> {
-        let below = |place: &Option<Place>| matches!(place, Some(Place::Own { .. } | Place::Shared { .. }));
+        let below = |places: &Option<Places>| places.is_some_and(|places| places != ON_DEVICE);
         (0..self.groups()).map(|group| wanted.places.iter().filter(|p| below(&p[group])).count()).collect()
     }
 }

@@ -5,8 +5,9 @@
 //!   page would have to be computed, and then it is not what the name says.
 //! * A copy stands for its page ([`Place`]) only if it was kept as it is, or if the page is what that copy restores to.
 use super::Cache;
-use super::fetch::{Located, Place};
+use super::fetch::{Located, ON_DEVICE, Place, Places};
 use crate::kv::key::{Elements, Key, Keys, Mark};
+use crate::kv::tier::Half;
 use crate::kv::tree::NodeId;
 
 /// Where pages are looked for.
@@ -33,7 +34,7 @@ struct Restored {
     mark: Mark,
     key: Key,
     /// Of each group.
-    places: Vec<Option<Place>>,
+    places: Vec<Option<Places>>,
 }
 
 impl Cache {
@@ -85,22 +86,33 @@ impl Cache {
         }
     }
 
-    /// Where a page with this node, or restored as this mark says, can be had.
+    /// Where both halves of a page with this node, or restored as this mark says, can be had.
     pub(super) fn place(
         &self,
-        (node, mark): (Option<NodeId>, Option<&Mark>),
+        page: (Option<NodeId>, Option<&Mark>),
         index: usize,
         group: usize,
         scope: Scope<'_>,
-    ) -> Option<Place> {
-        if node.is_some_and(|node| self.tree.page(group, node).is_some()) {
-            return Some(Place::Device);
+    ) -> Option<Places> {
+        if page.0.is_some_and(|node| self.tree.page(group, node).is_some()) {
+            return Some(ON_DEVICE);
         }
         let located = scope.below?;
+        let shared = || {
+            let mark = page.1;
+            let tier = (index < scope.asked).then(|| located(index, group, mark.map(|mark| mark.elements))).flatten();
+            tier.map(|tier| Place::Shared { tier, source: mark.is_some() })
+        };
+        let half = |half: Half| self.own_place(page, group, half).or_else(shared);
+        Some([half(Half::K)?, half(Half::V)?])
+    }
+
+    /// The nearest tier of our own that has a half.
+    fn own_place(&self, (node, mark): (Option<NodeId>, Option<&Mark>), group: usize, half: Half) -> Option<Place> {
         let source = mark.and_then(|mark| self.tree.find(&mark.source));
         let readable =
             |tier: usize, node: Option<NodeId>| node.is_some_and(|node| self.state_below(tier, group, node).readable());
-        for (tier, kept) in self.below.elements.iter().enumerate() {
+        for (tier, kept) in self.below.elements.iter().enumerate().filter(|(tier, _)| self.keeps(*tier, half)) {
             let faithful = kept.is_none_or(|kept| mark.is_some_and(|mark| mark.elements == kept));
             if faithful && readable(tier, node) {
                 return Some(Place::Own { tier, source: false });
@@ -109,8 +121,7 @@ impl Cache {
                 return Some(Place::Own { tier, source: true });
             }
         }
-        let shared = (index < scope.asked).then(|| located(index, group, mark.map(|mark| mark.elements)));
-        shared.flatten().map(|tier| Place::Shared { tier, source: mark.is_some() })
+        None
     }
 
     /// Full pages that every group can serve under these names, wherever they are.
@@ -136,7 +147,7 @@ impl Cache {
         for index in from..full {
             let restored = |&elements: &Elements| self.restored(keys, index, &above, elements, now, scope);
             let ways = self.below.packings.iter().filter_map(restored);
-            let on_device = |way: &Restored| way.places.iter().filter(|place| **place == Some(Place::Device)).count();
+            let on_device = |way: &Restored| way.places.iter().filter(|places| **places == Some(ON_DEVICE)).count();
             let there = |way: &Restored| way.places.iter().filter(|place| place.is_some()).count();
             // Of equal ways the first: that of the nearest tier.
             let best = ways.reduce(|best, next| {

@@ -102,6 +102,8 @@ pub(super) enum Reply {
 /// Carries out the commands of one tier.
 struct Worker {
     tier: usize,
+    /// The only half that is kept.
+    half: Option<Half>,
     tiers: Arc<Tiers>,
     replies: Sender<Reply>,
     waiting: Arc<AtomicU64>,
@@ -128,12 +130,19 @@ enum Side {
 }
 
 impl Queue {
-    /// The queue of a tier, with at most `most` bytes of waiting writes; with a thread of its own, unless `here`.
-    pub fn new(tier: usize, tiers: Arc<Tiers>, replies: Sender<Reply>, most: u64, here: bool) -> std::io::Result<Self> {
+    /// The queue of a tier, which keeps both halves of pages or only `half`, with at most `most` bytes of waiting writes; with a thread of its own, unless `here`.
+    pub fn new(
+        (tier, half): (usize, Option<Half>),
+        tiers: Arc<Tiers>,
+        replies: Sender<Reply>,
+        most: u64,
+        here: bool,
+    ) -> std::io::Result<Self> {
         let (waiting, hurry) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let own = tiers.is_own(tier);
         let mut worker = Worker {
             tier,
+            half,
             own,
             tiers,
             replies,
@@ -271,7 +280,7 @@ impl Worker {
         }
     }
 
-    /// Writes both halves; if that fails, neither stays in a store of our own.
+    /// Writes the halves that are kept; if that fails, none stays in a store of our own.
     fn put(&mut self, page: &Outgoing) -> bool {
         for half in Half::ALL {
             self.undone.remove(&page.name(half));
@@ -281,7 +290,7 @@ impl Worker {
             let record = page.record(half, &self.tiers);
             !record.is_empty() && self.tiers.put_record(self.tier, page.name(half), record).is_ok()
         };
-        let stored = put(Half::K) && put(Half::V);
+        let stored = Half::ALL.into_iter().filter(|half| self.half.is_none_or(|kept| kept == *half)).all(put);
         if !stored && self.own {
             self.undone.extend(Half::ALL.map(|half| page.name(half)));
             self.retry();

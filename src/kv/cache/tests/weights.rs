@@ -26,7 +26,7 @@ impl Levels {
         let ghosts = Kind::Kvick.ghosts(room + below);
         let mut cache = Cache::new(Fingerprint::new([]), 2, &groups, ghosts, policy(room));
         if below > 0 {
-            cache.add_tier(None, policy(below));
+            cache.add_tier(None, None, policy(below));
             cache.tell_fresh();
         }
         Levels { cache, room, below }

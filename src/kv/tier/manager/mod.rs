@@ -13,7 +13,7 @@
 //! * Only payloads that passed every check reach the device; a page that fails one is computed.
 use super::queue::{Command, Queue, Reply};
 use super::stack::{TierCounters, Tiers};
-use super::{Done, PageIo, RecordKey, Store, record};
+use super::{Done, Half, PageIo, RecordKey, Store, record};
 use crate::kv::cache::Cache;
 use crate::kv::key::{Elements, Key};
 use crate::kv::policy;
@@ -52,6 +52,8 @@ pub struct ManagerConfig {
     pub shapes: Vec<PageShape>,
     /// How each tier keeps them, nearest first; `None`, or none, is as they are.
     pub forms: Vec<Option<Form>>,
+    /// The half of each page that a tier of our own keeps, nearest first; `None`, or none, is both.
+    pub halves: Vec<Option<Half>>,
     /// Pages on their way from the device to host memory at once.
     pub copying: usize,
     /// Published pages that wait to be copied, at most.
@@ -77,6 +79,7 @@ impl ManagerConfig {
         ManagerConfig {
             shapes,
             forms: Vec::new(),
+            halves: Vec::new(),
             copying: 64,
             backlog: 1024,
             queued: 256 << 20,
@@ -121,6 +124,8 @@ struct Tier {
     queue: Queue,
     /// Its number in the cache, if it is our own.
     own: Option<usize>,
+    /// The only half that it keeps.
+    half: Option<Half>,
     /// How it keeps pages, and the elements of that where they are not the device's.
     shapes: Vec<PageShape>,
     elements: Option<Elements>,
@@ -154,31 +159,43 @@ pub struct Manager {
 }
 
 impl Tier {
-    fn new(cache: &mut Cache, queue: Queue, store: &dyn Store, config: &ManagerConfig, form: Option<Form>) -> Self {
+    fn new(
+        cache: &mut Cache,
+        queue: Queue,
+        store: &dyn Store,
+        config: &ManagerConfig,
+        (form, half): (Option<Form>, Option<Half>),
+    ) -> Self {
         let (elements, error) =
             (form.as_ref().and_then(Form::elements), form.as_ref().map_or([0.0; 2], |form| form.error));
         let shapes = form.map_or_else(|| config.shapes.clone(), |form| form.shapes);
-        let half = |bytes: usize| store.cost(record::size(cache.page_tokens(), bytes));
-        let costs: Vec<u64> = shapes.iter().map(|page| page.iter().map(|(_, n)| half(*n)).sum()).collect();
+        let cost = |bytes: usize| store.cost(record::size(cache.page_tokens(), bytes));
+        let costs: Vec<u64> = shapes.iter().map(|page| kept(page, half).map(|(_, n)| cost(*n)).sum()).collect();
         let usage = store.usage();
         let own = (usage.budget != u64::MAX).then(|| {
             let pages = usage.budget / costs.iter().copied().max().unwrap_or(1).max(1);
-            cache.add_tier(elements, || config.policy.build(pages as usize, None))
+            cache.add_tier(elements, half, || config.policy.build(pages as usize, None))
         });
         elements.into_iter().for_each(|elements| cache.know_packing(elements));
-        let unclaimed = if own.is_some() { Unclaimed::of(store) } else { Unclaimed::default() };
+        let unclaimed = if own.is_some() { Unclaimed::of(store, half) } else { Unclaimed::default() };
         let report = TierReport { name: store.name().into(), budget: usage.budget, ..TierReport::default() };
         let bytes = unclaimed.pages().map(|(_, group)| costs.get(group).copied().unwrap_or(0)).sum();
         let mut tier =
-            Tier { queue, own, shapes, elements, error, budget: usage.budget, costs, bytes, unclaimed, report };
+            Tier { queue, own, half, shapes, elements, error, budget: usage.budget, costs, bytes, unclaimed, report };
         tier.queue.send(Command::Remove(std::mem::take(&mut tier.unclaimed.orphans)));
         tier
     }
 
     /// Bytes of a page of a group.
     fn page_bytes(&self, group: usize) -> u64 {
-        self.shapes[group].iter().map(|(_, bytes)| *bytes as u64).sum()
+        kept(&self.shapes[group], self.half).map(|(_, bytes)| *bytes as u64).sum()
     }
+}
+
+/// Of a page's halves, those that are kept.
+fn kept(page: &PageShape, half: Option<Half>) -> impl Iterator<Item = &(u8, usize)> {
+    let of = move |other: &Half| half.is_none_or(|half| half == *other);
+    page.iter().zip(Half::ALL).filter(move |(_, half)| of(half)).map(|(shape, _)| shape)
 }
 
 impl Form {
@@ -198,8 +215,10 @@ impl Manager {
         let mut below = Vec::new();
         for (index, store) in tiers.stores().enumerate() {
             let here = config.calls_in_poll.is_some();
-            let queue = Queue::new(index, Arc::clone(&tiers), sender.clone(), config.queued, here)?;
-            below.push(Tier::new(cache, queue, store, &config, config.forms.get(index).cloned().flatten()));
+            let half = config.halves.get(index).copied().flatten();
+            let queue = Queue::new((index, half), Arc::clone(&tiers), sender.clone(), config.queued, here)?;
+            let form = config.forms.get(index).cloned().flatten();
+            below.push(Tier::new(cache, queue, store, &config, (form, half)));
         }
         let lines = Line::of(&below);
         cache.tell_fresh();

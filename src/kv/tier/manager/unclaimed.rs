@@ -3,7 +3,7 @@
 //! A store lists keys, not tokens, and whose root a chain begins at is only known when its tenant comes back. So a record found
 //! there gets its node in the tree when a request names it; until then it is known here, and the first to go when room is
 //! needed: the oldest first, but pages before those that they hang on.
-use super::super::Store;
+use super::super::{Half, Store};
 use crate::kv::key::Key;
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -19,8 +19,8 @@ pub(super) struct Unclaimed {
 }
 
 impl Unclaimed {
-    /// What the store lists.
-    pub fn of(store: &dyn Store) -> Self {
+    /// What the store lists, of which it has both halves or the only one that it keeps.
+    pub fn of(store: &dyn Store, half: Option<Half>) -> Self {
         let listed = store.list().unwrap_or_else(|error| {
             tracing::warn!("what the {} tier held is not used: {error}", store.name());
             Vec::new()
@@ -29,7 +29,10 @@ impl Unclaimed {
         let mut out = Unclaimed::default();
         for item in listed {
             let (key, group) = (item.name.key, item.name.group as usize);
-            if super::names_of(key, group).iter().all(|name| names.contains(name)) {
+            if super::names_of(key, group)
+                .iter()
+                .all(|name| names.contains(name) || half.is_some_and(|h| h != name.half))
+            {
                 out.insert(key, group, item.parent);
             } else {
                 out.orphans.push(item.name);

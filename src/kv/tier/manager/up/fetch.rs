@@ -100,11 +100,11 @@ impl Manager {
         let mut items = BTreeMap::new();
         for page in pages.clone() {
             for group in 0..cache.groups() {
-                let Some((tier, source)) = load.wanted.places[page][group].and_then(|place| self.tier_of(place)) else {
-                    continue;
-                };
-                for half in Half::ALL {
-                    items.insert(number(cache.groups(), page, group, half), Item { tier, source, record: None });
+                let places = load.wanted.places[page][group].into_iter().flatten();
+                for (half, place) in Half::ALL.into_iter().zip(places) {
+                    if let Some((tier, source)) = self.tier_of(place) {
+                        items.insert(number(cache.groups(), page, group, half), Item { tier, source, record: None });
+                    }
                 }
             }
         }
@@ -155,7 +155,7 @@ impl Manager {
         let groups = cache.groups();
         let (mut again, mut answered) = (Vec::new(), 0);
         for (item, record) in found {
-            let (page, group, _) = place(groups, item);
+            let (page, group, half) = place(groups, item);
             let index = load.wanted.from + page;
             let batch = load.batches.iter().find(|batch| batch.is_fetching());
             let Some(source) = batch.and_then(|batch| batch.items.get(&item)).map(|entry| entry.source) else {
@@ -166,7 +166,7 @@ impl Manager {
                 if let (Some(key), Some(own)) = (load.name(index, source), self.below[tier].own) {
                     cache.lose_below(own, group, &key);
                 }
-                next = self.next_tier(cache, &load, (index, group), (tier, source));
+                next = self.next_tier(cache, &load, (index, group, half), (tier, source));
             }
             let batch = load.batches.iter_mut().find(|batch| batch.is_fetching());
             let Some(entry) = batch.and_then(|batch| batch.items.get_mut(&item)) else { continue };
@@ -195,12 +195,12 @@ impl Manager {
         self.loads.insert(id, load);
     }
 
-    /// After a tier and name that did not have a page of a group, the next that has it, or may.
+    /// After a tier and name that did not have half a page of a group, the next that has it, or may.
     fn next_tier(
         &self,
         cache: &Cache,
         load: &Load,
-        (index, group): (usize, usize),
+        (index, group, half): (usize, usize, Half),
         asked: (usize, bool),
     ) -> Option<(usize, bool)> {
         let kept = load.arriving.mark(index).map(|mark| mark.elements);
@@ -209,6 +209,7 @@ impl Manager {
             let below = &self.below[tier];
             let Some(own) = below.own else { return below.elements == kept && source == kept.is_some() };
             let faithful = below.elements == kept || below.elements.is_none() && !source;
+            let faithful = faithful && cache.keeps(own, half);
             let node = load.name(index, source).and_then(|key| cache.node(&key));
             faithful && node.is_some_and(|node| cache.state_below(own, group, node).readable())
         })

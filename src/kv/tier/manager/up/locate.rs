@@ -185,7 +185,7 @@ impl Manager {
                 if let Some(&tokens) = found {
                     load.wanted.places.truncate(load.wanted.pages - load.wanted.from);
                     load.wanted.tail = tokens;
-                    load.wanted.places.push(vec![Some(Place::Shared { tier, source: false }); groups]);
+                    load.wanted.places.push(vec![Some([Place::Shared { tier, source: false }; 2]); groups]);
                 }
                 self.ask_tail(cache, id, tier + 1);
             }
@@ -242,9 +242,11 @@ impl Manager {
         let Some(computing) = load.ask.pace.compute(before, tokens) else { return true };
         let mut bytes = vec![0u64; self.below.len()];
         for places in &load.wanted.places {
-            for (group, place) in places.iter().enumerate() {
-                if let Some((tier, _)) = place.and_then(|place| self.tier_of(place)) {
-                    bytes[tier] += self.below[tier].page_bytes(group);
+            for (group, halves) in places.iter().enumerate() {
+                for (half, place) in halves.iter().flatten().enumerate() {
+                    if let Some((tier, _)) = self.tier_of(*place) {
+                        bytes[tier] += self.below[tier].shapes[group][half].1 as u64;
+                    }
                 }
             }
         }
