@@ -1,6 +1,6 @@
 //! Traces through the real scheduler and cache on a virtual clock: times and hits that can be worked out by hand.
 #![cfg(feature = "engine")]
-use kvick::engine::replay::{ReplayConfig, Replayed, replay};
+use kvick::engine::replay::{ReplayConfig, Replayed, VirtualTier, replay};
 use kvick::kv::trace::{BLOCK_TOKENS, Trace};
 use kvick::kv::workload::chat;
 use std::collections::HashMap;
@@ -81,4 +81,75 @@ fn finds_all_that_came_before_where_there_is_room() {
     let curve = replayed.curve.as_ref().expect("was on");
     assert!(curve.sampled > 0 && curve.sampled * 256 < curve.references, "{} of {}", curve.sampled, curve.references);
     assert_eq!(Replayed { curve: None, ..timeless(&replayed) }, timeless(&unseen));
+}
+
+/// A device that holds one of two prompts, which come in turn, over a link that copies a page in a millisecond.
+fn alternating(turns: u64, tiers: Vec<VirtualTier>) -> Replayed {
+    let blocks = [[1u64, 2], [3, 4]];
+    let requests: Vec<_> = (0..turns).map(|n| (20_000 * n, 1024, 3, &blocks[n as usize % 2][..])).collect();
+    let page_bytes = 2 << 20;
+    let config =
+        ReplayConfig { device_pages: 66, page_bytes, copy_bytes_per_s: page_bytes as f64 * 1000.0, tiers, ..slow() };
+    replay(&trace(&requests), &config).unwrap()
+}
+
+fn tier(name: &'static str, pages: Option<usize>, pages_per_s: f64) -> VirtualTier {
+    VirtualTier { name, pages, bytes_per_s: pages_per_s * (2 << 20) as f64, latency_s: 0.0 }
+}
+
+#[test]
+fn a_prompt_comes_back_from_the_host_in_the_time_of_its_copy() {
+    let alone = alternating(3, Vec::new());
+    let host = alternating(3, vec![tier("host", Some(1000), f64::INFINITY)]);
+    // The root's page stays on the device, and more never.
+    assert!((3 * 1024 - 32..=3 * 1024).contains(&alone.prefill_tokens), "{alone:?}");
+    assert_eq!((alone.copied_bytes, alone.tiers.len()), ([0, 0], 0));
+    // All but the last page, whose last token's logits are wanted.
+    assert_eq!(host.prefill_tokens, 2 * 1024 + 16, "{host:?}");
+    let loaded = host.tiers[0].hit_tokens;
+    assert!((1008 - 32..=1008).contains(&loaded), "{host:?}");
+    // A step of the last 16 tokens, a millisecond for each page, and what it takes to see that they are there.
+    let copying = loaded as f64 / 16.0 / 1000.0;
+    assert!(host.ttft.p1 >= 0.125 + copying && host.ttft.p1 <= 0.125 + copying + 0.02, "{host:?}");
+    assert_eq!(host.copied_bytes[1], loaded / 16 * (2 << 20));
+    // Each page of the two prompts, of which the last has two tokens of the answer, goes down once.
+    assert_eq!((host.copied_bytes[0], host.tiers[0].busy), (2 * 65 * (2 << 20), 0), "{host:?}");
+    assert_eq!(host.tiers[0].written_bytes, host.copied_bytes[0]);
+    assert_eq!(host.tiers[0].read_bytes, host.copied_bytes[1]);
+}
+
+/// How fast a store is must be found out, by one load.
+#[test]
+fn a_store_that_is_slower_than_computing_is_left_alone() {
+    let fast = alternating(8, vec![tier("disk", Some(1000), 2000.0)]);
+    assert!(fast.tiers[0].slower == 0 && fast.prefill_tokens <= 2 * 1024 + 6 * 16, "{fast:?}");
+    let slow = alternating(8, vec![tier("disk", Some(1000), 10.0)]);
+    assert!(slow.tiers[0].slower >= 5 && slow.tiers[0].hit_tokens <= 1008, "{slow:?}");
+    // The first page stays on the device.
+    assert_eq!((slow.ttft.p50, fast.ttft.p50 < 0.5), (2.0 - 16.0 / 512.0, true), "{slow:?}, {fast:?}");
+}
+
+#[test]
+fn more_tiers_compute_less_and_equal_runs_are_equal() {
+    let trace = chat(43, 200);
+    let all = [
+        tier("host", Some(20_000), f64::INFINITY),
+        tier("disk", Some(60_000), 1e5),
+        VirtualTier { latency_s: 1e-5, ..tier("store", None, 1e6) },
+    ];
+    let with = |tiers: usize| {
+        let tiers = all[..tiers].to_vec();
+        let config =
+            ReplayConfig { device_pages: 9000, copy_bytes_per_s: 1e12, speed: 0.2, tiers, ..ReplayConfig::default() };
+        replay(&trace, &config).unwrap()
+    };
+    let runs: Vec<Replayed> = (0..=3).map(with).collect();
+    let computed: Vec<u64> = runs.iter().map(|run| run.prefill_tokens).collect();
+    assert!(computed[..3].is_sorted_by(|a, b| a >= b) && computed[2] < computed[0], "{computed:?}");
+    // While a shared store is asked, the device may lose what the request would have found.
+    assert!(computed[3] * 1000 <= computed[2] * 1005, "{computed:?}");
+    assert!(runs.iter().all(|run| run.requests == 200), "{runs:?}");
+    let hits: Vec<u64> = runs[2].tiers.iter().map(|tier| tier.hit_tokens).collect();
+    assert!(hits.iter().all(|&tokens| tokens > 0), "{hits:?}");
+    assert_eq!(Replayed { seconds: 0.0, ..with(3) }, Replayed { seconds: 0.0, ..runs[3].clone() });
 }

@@ -21,15 +21,15 @@ pub struct Args {
     /// One JSON object
     #[arg(long)]
     json: bool,
-    /// Draw hit rate over capacity into this file
+    /// Draw hit rate over capacity, or with --engine the times to the first token, into this file
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
     /// Also replay one cache of our policy and so many blocks that estimates, while it serves, what the other capacities and
     /// policies would find [without a number: the middle one of the capacities]
     #[arg(long, value_name = "BLOCKS", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
     curve: Option<usize>,
-    /// Serve the requests with the real scheduler on a device that only keeps time, without and with the cache
-    #[arg(long, conflicts_with_all = ["capacity", "policy", "svg"])]
+    /// Serve the requests with the real scheduler on a device that only keeps time, without a cache and with each further tier
+    #[arg(long, conflicts_with_all = ["capacity", "policy"])]
     engine: bool,
     #[command(flatten)]
     machine: replay_engine::Machine,
@@ -37,7 +37,8 @@ pub struct Args {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.engine {
-        return replay_engine::run(&args.trace, &args.machine, args.curve.is_some(), args.json);
+        let (curve, svg) = (args.curve.is_some(), args.svg.as_deref());
+        return replay_engine::run(&args.trace, &args.machine, curve, args.json, svg);
     }
     let trace = Trace::open(&args.trace)?;
     let mut rows = Vec::new();

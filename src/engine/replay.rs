@@ -2,7 +2,9 @@
 //!
 //! Each block of the trace becomes 512 tokens that depend on its id alone, so that equal blocks after equal prefixes are equal
 //! prompts. Requests arrive when the trace says; a step takes as long as its prompt tokens at the prefill speed, and at least one
-//! token at the decode speed. Deterministic: two runs differ in [`Replayed::seconds`] and [`Replayed::curve_seconds`] only.
+//! token at the decode speed. Tiers below the device are the real ones over stores that take time on the same clock, and
+//! whether they are asked is decided as in life. Deterministic: two runs differ in [`Replayed::seconds`] and
+//! [`Replayed::curve_seconds`] only.
 use super::core::{Core, validate};
 use super::output::Output;
 use super::pages::Pages;
@@ -16,10 +18,16 @@ use crate::error::{Error, Result};
 use crate::kv::cache::PageCopy;
 use crate::kv::curve::{CurveConfig, CurveReport};
 use crate::kv::policy::Kind;
+use crate::kv::tier::{Clock, ManagerConfig, TierReport, Tiers, VirtualClock};
 use crate::kv::trace::{BLOCK_TOKENS, Request, Trace};
 use crate::kv::{Fingerprint, GroupConfig};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+mod tiers;
+
+use tiers::{HALF, Moved, TimedIo, TimedStore};
 
 /// The machine that a trace is replayed on.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +48,27 @@ pub struct ReplayConfig {
     pub prefix_cache: bool,
     /// Whether the cache also estimates what others would find.
     pub curve: bool,
+    /// Bytes of a page, by which copies and stores take time.
+    pub page_bytes: u64,
+    /// Bytes that are copied between the device and host memory in a second, in each direction.
+    pub copy_bytes_per_s: f64,
+    /// What is below the device, nearest first.
+    pub tiers: Vec<VirtualTier>,
+    /// Requests come so many times as fast as the trace says.
+    pub speed: f64,
+}
+
+/// A tier of an imagined machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VirtualTier {
+    /// For reports.
+    pub name: &'static str,
+    /// Pages that it holds; `None` for a store that others use too, which holds all.
+    pub pages: Option<usize>,
+    /// Bytes that it reads or writes in a second; may be infinite.
+    pub bytes_per_s: f64,
+    /// Seconds that a call takes beside that.
+    pub latency_s: f64,
 }
 
 impl Default for ReplayConfig {
@@ -53,6 +82,10 @@ impl Default for ReplayConfig {
             decode_tokens_per_s: 40.0,
             prefix_cache: true,
             curve: false,
+            page_bytes: 2 << 20,
+            copy_bytes_per_s: 25e9,
+            tiers: Vec::new(),
+            speed: 1.0,
         }
     }
 }
@@ -91,12 +124,33 @@ pub struct Replayed {
     pub preemptions: u64,
     /// Steps.
     pub steps: u64,
+    /// Bytes copied from the device to host memory, and back.
+    pub copied_bytes: [u64; 2],
+    /// What each tier below the device did, nearest first.
+    pub tiers: Vec<TierUse>,
     /// What the cache estimated.
     pub curve: Option<CurveReport>,
     /// Of real time, in the scheduler and the cache: the device takes none.
     pub seconds: f64,
     /// Of these, for the curve.
     pub curve_seconds: f64,
+}
+
+/// What a tier did.
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
+pub struct TierUse {
+    /// Its name.
+    pub name: &'static str,
+    /// Prompt tokens that were loaded from it in place of being computed.
+    pub hit_tokens: u64,
+    /// Bytes of pages written to it and read from it.
+    pub written_bytes: u64,
+    /// See `written_bytes`.
+    pub read_bytes: u64,
+    /// Pages that were not kept because too much was in flight.
+    pub busy: u64,
+    /// Loads that were not made because computing was faster.
+    pub slower: u64,
 }
 
 /// Takes time and gives tokens that depend on the request and their place only.
@@ -161,46 +215,124 @@ fn prompt(request: &Request<'_>) -> Vec<u32> {
 /// A configuration that cannot serve anything.
 pub fn replay(trace: &Trace, config: &ReplayConfig) -> Result<Replayed> {
     let start = Instant::now();
-    let mut core = core(trace.len(), config)?;
-    let (mut arrived, mut refused) = (0, 0);
-    while arrived < trace.len() || !core.is_idle() {
-        while let Some(request) = trace.get(arrived).filter(|r| core.is_idle() || seconds(r) <= core.runner.now) {
-            core.runner.now = core.runner.now.max(seconds(&request));
+    let (mut core, below) = core(trace.len(), config)?;
+    let (mut arrived, mut refused, mut idle) = (0, 0, 0);
+    loop {
+        while let Some(request) = trace.get(arrived).filter(|r| seconds(r, config) <= core.runner.now) {
             refused += usize::from(submit(&mut core, arrived as u64, &request).is_err());
             arrived += 1;
         }
+        if arrived == trace.len() && core.is_idle() {
+            break;
+        }
+        below.reach(core.runner.now);
         core.step((core.runner.now * 1000.0) as u64);
+        idle = if core.stalled { idle + 1 } else { 0 };
+        if core.stalled {
+            let arrival = trace.get(arrived).map_or(f64::INFINITY, |request| seconds(&request, config));
+            let look = if core.is_idle() { f64::INFINITY } else { core.runner.now + PAUSE };
+            core.runner.now = arrival.min(look).min(below.next().unwrap_or(f64::INFINITY));
+        }
+        if idle > PATIENCE {
+            return Err(Error::Device("the replay came to a halt; give the device more pages".into()));
+        }
     }
-    let mut replayed = report(trace, &mut core);
+    let mut replayed = report(trace, config, &mut core, &below);
     replayed.refused = refused;
     replayed.seconds = start.elapsed().as_secs_f64();
     replayed.curve_seconds = core.scheduler.pages.cache.curve_spent().as_secs_f64();
     Ok(replayed)
 }
 
-fn seconds(request: &Request<'_>) -> f64 {
-    request.timestamp as f64 / 1000.0
+/// Seconds until an engine that waits for pages looks again, and how often it does so in vain.
+const PAUSE: f64 = 2.5e-4;
+const PATIENCE: usize = 1_000_000;
+
+/// When a request arrives.
+fn seconds(request: &Request<'_>, config: &ReplayConfig) -> f64 {
+    request.timestamp as f64 / 1000.0 / config.speed
 }
 
-fn core(requests: usize, config: &ReplayConfig) -> Result<Core<VirtualDevice>> {
-    let speeds = [config.prefill_tokens_per_s, config.decode_tokens_per_s];
-    if speeds.iter().any(|speed| !(speed.is_finite() && *speed > 0.0)) {
+/// What is below the device as the clock sees it.
+#[derive(Default)]
+struct Below {
+    clock: Arc<VirtualClock>,
+    /// Of each tier.
+    clocks: Vec<Arc<VirtualClock>>,
+    stores: Vec<Arc<Moved>>,
+    link: Arc<Moved>,
+    /// When the next copy ends.
+    copy: Arc<Mutex<Option<Duration>>>,
+}
+
+impl Below {
+    /// Lets the clock of all come to a time in seconds.
+    fn reach(&self, now: f64) {
+        self.clock.sleep(Duration::from_secs_f64(now).saturating_sub(self.clock.now()));
+    }
+
+    /// When the next thing ends that is on its way, in seconds.
+    fn next(&self) -> Option<f64> {
+        let now = self.clock.now();
+        let copy = *self.copy.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = self.clocks.iter().map(|clock| clock.now()).chain(copy);
+        // Rounded up, so that it is over then.
+        ends.filter(|end| *end > now).min().map(|end| (end + Duration::from_nanos(2)).as_secs_f64())
+    }
+}
+
+fn check(config: &ReplayConfig) -> Result<()> {
+    let positive = |number: f64| number.is_finite() && number > 0.0;
+    if !positive(config.prefill_tokens_per_s) || !positive(config.decode_tokens_per_s) {
         return Err(Error::Request("speeds must be more than 0 tokens a second".into()));
+    }
+    let tiers = config.tiers.iter().all(|tier| tier.bytes_per_s > 0.0 && tier.latency_s >= 0.0);
+    if !positive(config.speed) || !positive(config.copy_bytes_per_s) || config.page_bytes == 0 || !tiers {
+        return Err(Error::Request("bytes of a page, bytes a second and the trace's speed must be more than 0".into()));
     }
     if config.device_pages == 0 || config.page_tokens == 0 || config.max_seqs == 0 || config.step_tokens == 0 {
         return Err(Error::Request("pages, their tokens, sequences and tokens of a step must be at least 1".into()));
     }
+    Ok(())
+}
+
+fn core(requests: usize, config: &ReplayConfig) -> Result<(Core<VirtualDevice>, Below)> {
+    check(config)?;
     let groups = [GroupConfig { pages: config.device_pages, window: None }];
     let fingerprint = Fingerprint::new([("replay", b"".as_slice())]);
     let mut pages = Pages::new(fingerprint, config.page_tokens, config.step_tokens, &groups, config.prefix_cache);
     if config.curve {
         pages.cache.watch(CurveConfig::new(Kind::Kvick, config.device_pages, config.page_tokens));
     }
+    let (pages, below) = put_below(pages, fingerprint, config)?;
     let scheduler = Scheduler::new(pages, config.step_tokens, config.max_seqs);
-    let [prefill_s, decode_s] = speeds.map(|speed| 1.0 / speed);
+    let [prefill_s, decode_s] = [config.prefill_tokens_per_s, config.decode_tokens_per_s].map(|speed| 1.0 / speed);
     let runner = VirtualDevice { prefill_s, decode_s, now: 0.0, took: 0.0, given: vec![Given::default(); requests] };
     let stats = Stats { copied_pages: vec![0], ..Stats::default() };
-    Ok(Core { scheduler, runner, tokenizer: None, stats, stalled: false })
+    Ok((Core { scheduler, runner, tokenizer: None, stats, stalled: false }, below))
+}
+
+/// Puts the tiers below the pages, with the engine's own choices of how much is in flight.
+fn put_below(pages: Pages, fingerprint: Fingerprint, config: &ReplayConfig) -> Result<(Pages, Below)> {
+    let mut below = Below::default();
+    if config.tiers.is_empty() {
+        return Ok((pages, below));
+    }
+    let mut tiers = Tiers::new(fingerprint, None, below.clock.clone());
+    for tier in &config.tiers {
+        let clock = Arc::new(VirtualClock::default());
+        let store = TimedStore::new(*tier, config.page_bytes, Arc::clone(&clock));
+        below.stores.push(Arc::clone(&store.moved));
+        tiers.push_on(Box::new(store), Arc::clone(&clock) as _);
+        below.clocks.push(clock);
+    }
+    let (io, copy) = TimedIo::new(Arc::clone(&below.clock), config.copy_bytes_per_s, config.page_bytes);
+    (below.link, below.copy) = (Arc::clone(&io.moved), copy);
+    let usual = ManagerConfig::new(vec![[(1, HALF); 2]]);
+    let queued = (usual.queued / config.page_bytes).max(1) * 2 * HALF as u64;
+    let manager = ManagerConfig { queued, calls_in_poll: Some(usize::MAX), ..usual };
+    let failed = |e| Error::Device(format!("no thread for a tier: {e}"));
+    Ok((pages.with_tiers(Box::new(io), tiers, manager).map_err(failed)?, below))
 }
 
 fn submit(core: &mut Core<VirtualDevice>, number: u64, request: &Request<'_>) -> Result<()> {
@@ -224,13 +356,13 @@ fn submit(core: &mut Core<VirtualDevice>, number: u64, request: &Request<'_>) ->
     Ok(())
 }
 
-fn report(trace: &Trace, core: &mut Core<VirtualDevice>) -> Replayed {
+fn report(trace: &Trace, config: &ReplayConfig, core: &mut Core<VirtualDevice>, below: &Below) -> Replayed {
     let served = || trace.requests().zip(&core.runner.given).filter(|(_, given)| given.tokens > 0);
-    let ttft = served().map(|(request, given)| given.first - seconds(&request)).collect();
+    let ttft = served().map(|(request, given)| given.first - seconds(&request, config)).collect();
     let long = served().filter(|(_, given)| given.last > given.first);
     let speeds = long.map(|(_, given)| (given.tokens - 1) as f64 / (given.last - given.first)).collect();
     let tokens: usize = served().map(|(request, given)| request.input_length + given.tokens).sum();
-    let began = trace.get(0).map_or(0.0, |request| seconds(&request));
+    let began = trace.get(0).map_or(0.0, |request| seconds(&request, config));
     let virtual_seconds = served().map(|(_, given)| given.last).fold(began, f64::max) - began;
     let requests = served().count();
     core.observe();
@@ -246,10 +378,26 @@ fn report(trace: &Trace, core: &mut Core<VirtualDevice>) -> Replayed {
         prefill_tokens: *prefill_tokens,
         preemptions: *preemptions,
         steps: *steps,
+        copied_bytes: read(&below.link),
+        tiers: uses(config, &core.stats, below),
         curve: core.scheduler.pages.cache.curve(),
         seconds: 0.0,
         curve_seconds: 0.0,
     }
+}
+
+fn read(moved: &Moved) -> [u64; 2] {
+    [&moved.down, &moved.up].map(|bytes| bytes.load(Ordering::Relaxed))
+}
+
+fn uses(config: &ReplayConfig, stats: &Stats, below: &Below) -> Vec<TierUse> {
+    let tiers = config.tiers.iter().zip(&stats.tiers).zip(&below.stores);
+    let of = |((tier, report), moved): ((&VirtualTier, &TierReport), &Arc<Moved>)| {
+        let [written_bytes, read_bytes] = read(moved);
+        let TierReport { hit_tokens, busy, slower, .. } = *report;
+        TierUse { name: tier.name, hit_tokens, written_bytes, read_bytes, busy, slower }
+    };
+    tiers.map(of).collect()
 }
 
 fn quantiles(mut values: Vec<f64>) -> Quantiles {

@@ -1,8 +1,13 @@
-//! A picture of hit rate over capacity, as SVG: solid lines for what was replayed, dashed ones for what a live curve says.
+//! Pictures as SVG: hit rate over capacity, with solid lines for what was replayed and dashed ones for what a live curve says,
+//! and distributions of times ([`spreads`]).
 use super::curve::CurveReport;
 use super::policy::Kind;
 use super::replay::Row;
 use std::fmt::Write;
+
+mod spread;
+
+pub use spread::{Spread, spreads};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 440.0;

@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Removals remembered for a store that does not carry them out.
 const UNDONE: usize = 1 << 16;
@@ -125,8 +126,42 @@ pub(super) struct Queue {
 
 enum Side {
     Thread(Option<Sender<Command>>, Option<JoinHandle<()>>),
-    /// Carried out by [`Queue::run`], for clocks that a test turns.
-    Here(VecDeque<Command>, Box<Worker>),
+    /// Carried out by [`Queue::run`], for virtual clocks.
+    Here(Box<Here>),
+}
+
+/// Commands with the times at which they were sent, and the answers of calls that have not ended yet.
+struct Here {
+    commands: VecDeque<(Duration, Command)>,
+    worker: Worker,
+    answers: Receiver<Reply>,
+    replies: Sender<Reply>,
+}
+
+impl Here {
+    /// Hands out the answers of the calls so far if these have ended; false if the store is still at work.
+    fn settle(&self) -> bool {
+        if self.worker.tiers.is_busy(self.worker.tier) {
+            return false;
+        }
+        // A reply that nobody waits for any more is no error.
+        self.answers.try_iter().for_each(|reply| drop(self.replies.send(reply)));
+        true
+    }
+
+    fn run(&mut self, most: usize) {
+        for _ in 0..most {
+            if !self.settle() {
+                return;
+            }
+            let Some((sent, command)) = self.commands.pop_front() else { break };
+            self.worker.tiers.begin(self.worker.tier, sent);
+            self.worker.carry_out(command);
+        }
+        if self.settle() && self.commands.is_empty() {
+            self.worker.retry();
+        }
+    }
 }
 
 impl Queue {
@@ -145,13 +180,15 @@ impl Queue {
             half,
             own,
             tiers,
-            replies,
+            replies: replies.clone(),
             waiting: Arc::clone(&waiting),
             hurry: Arc::clone(&hurry),
             undone: BTreeSet::new(),
         };
         let side = if here {
-            Side::Here(VecDeque::new(), Box::new(worker))
+            let (sender, answers) = channel();
+            worker.replies = sender;
+            Side::Here(Box::new(Here { commands: VecDeque::new(), worker, answers, replies }))
         } else {
             let (sender, commands): (_, Receiver<Command>) = channel();
             let name = format!("kvick-tier-{tier}");
@@ -174,8 +211,8 @@ impl Queue {
         }
         match &mut self.side {
             Side::Thread(sender, _) => sender.as_ref().is_some_and(|sender| sender.send(command).is_ok()),
-            Side::Here(commands, _) => {
-                commands.push_back(command);
+            Side::Here(here) => {
+                here.commands.push_back((here.worker.tiers.now(), command));
                 true
             }
         }
@@ -183,14 +220,8 @@ impl Queue {
 
     /// Carries out up to `most` commands where there is no thread for them.
     pub fn run(&mut self, most: usize) {
-        if let Side::Here(commands, worker) = &mut self.side {
-            for _ in 0..most {
-                let Some(command) = commands.pop_front() else { break };
-                worker.carry_out(command);
-            }
-            if commands.is_empty() {
-                worker.retry();
-            }
+        if let Side::Here(here) = &mut self.side {
+            here.run(most);
         }
     }
 
@@ -200,7 +231,7 @@ impl Queue {
             Side::Thread(_, thread) => {
                 self.waiting.load(Ordering::Relaxed) == 0 || thread.as_ref().is_none_or(JoinHandle::is_finished)
             }
-            Side::Here(commands, worker) => commands.is_empty() && worker.undone.is_empty(),
+            Side::Here(here) => here.commands.is_empty() && here.worker.undone.is_empty() && here.settle(),
         }
     }
 
@@ -215,7 +246,7 @@ impl Queue {
     pub fn has_ended(&self) -> bool {
         match &self.side {
             Side::Thread(_, thread) => thread.as_ref().is_none_or(JoinHandle::is_finished),
-            Side::Here(commands, _) => commands.is_empty(),
+            Side::Here(here) => here.commands.is_empty(),
         }
     }
 

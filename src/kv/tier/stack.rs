@@ -52,6 +52,7 @@ pub struct TierCounters {
 
 struct Tier {
     store: Box<dyn Store>,
+    clock: Arc<dyn Clock>,
     state: Mutex<TierState>,
 }
 
@@ -59,7 +60,7 @@ struct Tier {
 struct TierState {
     breaker: Breaker,
     counters: TierCounters,
-    /// Seconds a byte takes to read, and seconds a call takes, as moving averages; 0 = not seen yet.
+    /// Seconds a byte of a payload takes to read, and seconds a call takes, as moving averages; 0 = not seen yet.
     per_byte: f64,
     per_call: f64,
 }
@@ -83,7 +84,30 @@ impl Tiers {
 
     /// Adds a tier below the others.
     pub fn push(&mut self, store: Box<dyn Store>) {
-        self.tiers.push(Tier { store, state: Mutex::default() });
+        self.push_on(store, Arc::clone(&self.clock));
+    }
+
+    /// Adds a tier below the others whose calls pass time on a virtual clock of its own: they end when the clock of all has
+    /// come there, and what the others do meanwhile is not held up.
+    pub fn push_on(&mut self, store: Box<dyn Store>, clock: Arc<dyn Clock>) {
+        self.tiers.push(Tier { store, clock, state: Mutex::default() });
+    }
+
+    /// Time on the clock of all.
+    pub(super) fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Whether the calls made to a tier last longer than to now.
+    pub(super) fn is_busy(&self, tier: usize) -> bool {
+        self.tiers.get(tier).is_some_and(|tier| tier.clock.now() > self.clock.now())
+    }
+
+    /// The next call to a tier was asked for at this time, which is over.
+    pub(super) fn begin(&self, tier: usize, asked: Duration) {
+        if let Some(tier) = self.tiers.get(tier) {
+            tier.clock.sleep(asked.saturating_sub(tier.clock.now()));
+        }
     }
 
     /// The stores, nearest first.
@@ -122,7 +146,7 @@ impl Tiers {
         let Some(tier) = self.tiers.get(tier) else {
             return Err(StoreError::Unavailable(format!("there is no tier {tier}")));
         };
-        if !tier.state().breaker.allows(self.clock.now()) {
+        if !tier.state().breaker.allows(tier.clock.now()) {
             tier.state().counters.left_alone += 1;
             return Err(StoreError::Unavailable(format!("{} is being left alone after failures", tier.store.name())));
         }
@@ -136,7 +160,7 @@ impl Tiers {
             Err(StoreError::Full(_)) => state.counters.full += 1,
             Err(_) => {
                 state.counters.failed += 1;
-                state.breaker.failed(self.clock.now());
+                state.breaker.failed(tier.clock.now());
             }
         }
         done
@@ -165,14 +189,14 @@ impl Tiers {
     }
 
     fn fetch_from(&self, index: usize, tier: &Tier, wanted: &[Expected<'_>], missing: &[usize], out: &mut [Fetched]) {
-        if !tier.state().breaker.allows(self.clock.now()) {
+        if !tier.state().breaker.allows(tier.clock.now()) {
             tier.state().counters.left_alone += missing.len() as u64;
             return;
         }
         let names: Vec<RecordKey> = missing.iter().map(|&i| wanted[i].name()).collect();
-        let before = self.clock.now();
+        let before = tier.clock.now();
         let answers = tier.store.get(&names);
-        let (after, mut refused, mut bytes) = (self.clock.now(), Vec::new(), 0);
+        let (after, mut refused, mut bytes, mut data) = (tier.clock.now(), Vec::new(), 0, 0);
         let mut state = tier.state();
         let mut answered = true;
         for ((&i, name), answer) in missing.iter().zip(&names).zip(answers) {
@@ -182,6 +206,7 @@ impl Tiers {
                     Ok((meta, payload)) => {
                         state.counters.hits += 1;
                         bytes += record.len() as u64;
+                        data += (record.len() - payload) as u64;
                         out[i] = Fetched::Hit { tier: index, meta, record, payload };
                     }
                     Err(cause) => {
@@ -201,7 +226,7 @@ impl Tiers {
             state.breaker.failed(after)
         }
         state.counters.bytes_read += bytes;
-        state.measure(bytes, after.saturating_sub(before));
+        state.measure(data, after.saturating_sub(before));
         drop(state);
         if !refused.is_empty() {
             // A store that cannot remove them serves them again, and they are refused again.
@@ -226,12 +251,12 @@ impl Tiers {
     pub fn locate_on(&self, index: usize, names: &[RecordKey]) -> Vec<bool> {
         let none = vec![false; names.len()];
         let Some(tier) = self.tiers.get(index).filter(|_| !names.is_empty()) else { return none };
-        if !tier.state().breaker.allows(self.clock.now()) {
+        if !tier.state().breaker.allows(tier.clock.now()) {
             return none;
         }
-        let before = self.clock.now();
+        let before = tier.clock.now();
         let answers = tier.store.has(names);
-        let after = self.clock.now();
+        let after = tier.clock.now();
         let mut state = tier.state();
         if answers.iter().any(Result::is_err) {
             state.counters.failed += 1;
@@ -253,7 +278,7 @@ impl Tiers {
     /// Forgets half pages on one tier; returns those that it did not.
     pub fn remove_from(&self, index: usize, names: &[RecordKey]) -> Vec<RecordKey> {
         let Some(tier) = self.tiers.get(index).filter(|_| !names.is_empty()) else { return Vec::new() };
-        if !tier.state().breaker.allows(self.clock.now()) {
+        if !tier.state().breaker.allows(tier.clock.now()) {
             return names.to_vec();
         }
         let answers = tier.store.remove(names);
@@ -263,12 +288,12 @@ impl Tiers {
         if left.is_empty() {
             state.breaker.succeeded()
         } else {
-            state.breaker.failed(self.clock.now())
+            state.breaker.failed(tier.clock.now())
         }
         left
     }
 
-    /// How long reading `bytes` from tier `tier` should take, by what was measured; `None` before the first read.
+    /// How long reading `bytes` of payloads from tier `tier` should take, by what was measured; `None` before the first read.
     pub fn estimate(&self, tier: usize, bytes: u64) -> Option<Duration> {
         let state = self.tiers.get(tier)?.state();
         (state.per_byte > 0.0).then(|| Duration::from_secs_f64(state.per_call + state.per_byte * bytes as f64))

@@ -66,8 +66,8 @@ pub struct ManagerConfig {
     pub piece: usize,
     /// Loads at once.
     pub loads: usize,
-    /// Stores are called within [`Manager::poll`], this many calls each at a time, instead of by threads: for clocks that a test
-    /// turns.
+    /// Stores are called within [`Manager::poll`], this many calls each at a time, instead of by threads: for virtual
+    /// clocks.
     pub calls_in_poll: Option<usize>,
     /// The policy of each tier of our own.
     pub policy: policy::Kind,
