@@ -2,7 +2,6 @@
 //!
 //! A kernel loads its registers, goes through blocks of random instructions over them (a quarter of them guarded) that
 //! random branches leave out and loops repeat, and stores all registers.
-#[allow(dead_code, reason = "this program uses a part of it")]
 mod probes;
 
 use kvick_emulator::exec::{Launch, Program, launch};
@@ -32,6 +31,8 @@ const INSTRUCTIONS: &[&str] = &[
     "mad.wide.s32 d, w, w, d",
     "mul.lo.s64 d, d, d",
     "mul.hi.u32 w, w, w",
+    "div.u32 w, w, i",
+    "rem.u32 w, w, w",
     "min.u32 w, w, w",
     "min.s32 w, w, w",
     "max.u32 w, w, w",
@@ -157,8 +158,8 @@ fn kernel(rng: &mut Random) -> String {
         }
         for _ in 0..rng.bits() % 40 + 1 {
             let which = rng.bits() as usize % INSTRUCTIONS.len();
-            if rng.bits() % 4 == 0 {
-                let not = if rng.bits() % 2 == 0 { "!" } else { "" };
+            if rng.bits().is_multiple_of(4) {
+                let not = if rng.bits().is_multiple_of(2) { "!" } else { "" };
                 let _ = write!(s, "@{not}%p{} ", rng.bits() as usize % PREDICATES);
             }
             s += &filled(rng, INSTRUCTIONS[which]);

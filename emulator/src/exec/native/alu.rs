@@ -159,6 +159,12 @@ pub fn template(op: &Op) -> Option<Template> {
             r.code.asm.op3(VFMADD213PS, d[0], b[0], c[0]);
             canonical(r, d[0]);
         }),
+        Code::DivU32 => t(W, &[W, W], |r, _, d, [a, b, _]| quotient(r, d[0], a[0], b[0])),
+        Code::RemU32 => t(W, &[W, W], |r, _, d, [a, b, _]| {
+            quotient(r, d[0], a[0], b[0]);
+            r.code.asm.op3(VPMULLD, d[0], d[0], b[0]);
+            r.code.asm.op3(VPSUBD, d[0], a[0], d[0]);
+        }),
         Code::AbsF32 => t(W, &[W], |r, _, d, [a, ..]| mask(r, d[0], a[0], 0x7fff_ffff)),
         Code::NegF32 => t(W, &[W], |r, _, d, [a, ..]| {
             let sign = r.code.word(0x8000_0000);
@@ -175,6 +181,9 @@ pub fn template(op: &Op) -> Option<Template> {
         }
         Code::HMulF16x2 if op.imm == 0 => {
             t(W, &[W, W], |r, _, d, [a, b, _]| halves::binary(r, VMULPS, d[0], a[0], b[0]))
+        }
+        Code::HFmaF16x2 if op.imm == 0 => {
+            t(W, &[W, W, W], |r, _, d, [a, b, c]| halves::fused(r, d[0], [a[0], b[0], c[0]]))
         }
         Code::CvtF16x2F32 if op.imm == 0 => {
             t(W, &[W, W], |r, _, d, [high, low, _]| halves::pack(r, d[0], high[0], low[0]))
@@ -253,6 +262,32 @@ fn product64(r: &mut Run<'_, '_>, d: Parts, a: Parts, b: Parts) {
         asm.op3(VPMULUDQ, d[i], a[i], b[i]);
         asm.op3(VPADDQ, d[i], d[i], T[0]);
     }
+}
+
+/// Quotient of unsigned numbers, as `f64`: the exact one differs from the next whole number by more than the rounding.
+/// A zero divisor gives all ones.
+fn quotient(r: &mut Run<'_, '_>, d: Ymm, a: Ymm, b: Ymm) {
+    const TRUNCATE: u8 = 11;
+    let (top, half) = (r.code.word(1 << 31), r.code.doubles(2f64.powi(31)));
+    let asm = &mut r.code.asm;
+    for i in 0..2 {
+        // Unsigned words by way of signed ones, 2^31 less.
+        for (t, x) in [(T[2], a), (T[3], b)] {
+            asm.store(VEXTRACTI128, t, x, Some(i));
+            asm.op3(VPXOR, t, t, top);
+            asm.op2(VCVTDQ2PD, t, t);
+            asm.op3(VADDPD, t, t, half);
+        }
+        asm.op3(VDIVPD, T[2], T[2], T[3]);
+        asm.op2i(VROUNDPD, T[2], T[2], TRUNCATE);
+        asm.op3(VSUBPD, T[2], T[2], half);
+        asm.op2(VCVTTPD2DQ, T[i as usize], T[2]);
+    }
+    asm.op3i(VINSERTI128, d, T[0], T[1], 1);
+    asm.op3(VPXOR, d, d, top);
+    asm.op3(VPXOR, T[0], T[0], T[0]);
+    asm.op3(VPCMPEQD, T[0], T[0], b);
+    asm.op3(VPOR, d, d, T[0]);
 }
 
 fn float(r: &mut Run<'_, '_>, form: Form, d: Ymm, a: Ymm, b: Ymm) {

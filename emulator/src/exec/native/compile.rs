@@ -36,9 +36,26 @@ pub struct Code {
     pub asm: Asm,
     constants: Vec<[u32; 8]>,
     known: HashMap<[u32; 8], i32>,
+    rare: Vec<Rare>,
+}
+
+/// A rare case of a template, which is written behind all other code.
+struct Rare {
+    begin: Label,
+    end: Label,
+    d: Ymm,
+    sources: [Ymm; 3],
+    emit: fn(&mut Code, Ymm, [Ymm; 3]),
 }
 
 impl Code {
+    /// A rare case, done by `emit`: where it begins, and where it goes on, a label to be bound by the caller.
+    pub fn rare(&mut self, d: Ymm, sources: [Ymm; 3], emit: fn(&mut Code, Ymm, [Ymm; 3])) -> (Label, Label) {
+        let (begin, end) = (self.asm.label(), self.asm.label());
+        self.rare.push(Rare { begin, end, d, sources, emit });
+        (begin, end)
+    }
+
     /// Where a constant of 32 bytes lies.
     pub fn constant(&mut self, words: [u32; 8]) -> Mem {
         let constants = &mut self.constants;
@@ -47,6 +64,12 @@ impl Code {
             32 * (constants.len() as i32 - 1)
         });
         Mem::at(R14, disp)
+    }
+
+    /// Where four times the number lies.
+    pub fn doubles(&mut self, x: f64) -> Mem {
+        let bits = x.to_bits();
+        self.constant(std::array::from_fn(|i| (bits >> (32 * (i & 1))) as u32))
     }
 
     /// Where eight times the word lies.
@@ -266,6 +289,11 @@ impl<'k> Writer<'k> {
 
     /// The ways out, and the constants behind the code.
     fn finish(mut self, starts: &[usize]) -> Option<Compiled> {
+        for rare in std::mem::take(&mut self.code.rare) {
+            self.code.asm.bind(rare.begin);
+            (rare.emit)(&mut self.code, rare.d, rare.sources);
+            self.code.asm.jmp(rare.end);
+        }
         let asm = &mut self.code.asm;
         for (label, pc, why) in &self.exits {
             asm.bind(*label);

@@ -45,10 +45,9 @@ fn addresses() -> Vec<(Mem, String)> {
 /// What a form's operands are called: of 128 bits where half a register is meant.
 fn halves(name: &str) -> (&'static str, &'static str) {
     match name {
-        "VPMOVZXDQ" | "VPMOVZXWD" | "VPMOVSXDQ" | "VPBROADCASTD" | "VPBROADCASTB" | "VCVTPH2PS" | "VINSERTI128" => {
-            ("ymm", "xmm")
-        }
-        "VEXTRACTI128" | "VCVTPS2PH" => ("ymm", "xmm"),
+        "VPMOVZXDQ" | "VPMOVZXWD" | "VPMOVSXDQ" | "VPBROADCASTB" | "VCVTPH2PS" | "VINSERTI128" | "VCVTDQ2PD"
+        | "VEXTRACTI128" | "VCVTPS2PH" => ("ymm", "xmm"),
+        "VCVTTPD2DQ" => ("xmm", "ymm"),
         _ => ("ymm", "ymm"),
     }
 }

@@ -78,7 +78,7 @@ pub fn permute(r: &mut Run<'_, '_>, indices: i64, d: Ymm, a: Ymm, b: Ymm) {
     const NOTHING: u32 = 0x8080_8080;
     let (from_a, from_b) = (indices as u32, (indices as u64 >> 32) as u32);
     // The first byte of each word of 16 bytes; 0x80 stays above 0x7f, which gives zero.
-    let in_words = |from: u32| std::array::from_fn(|word| from | 0x0404_0404 * (word as u32 & 3));
+    let in_words = |from: u32| std::array::from_fn(|word| from | (0x0404_0404 * (word as u32 & 3)));
     if a == b {
         // Each byte comes from one of the two, and 0x80 stands in the other.
         let both = r.code.constant(in_words(from_a & from_b | (from_a | from_b) & 0x7f7f_7f7f));

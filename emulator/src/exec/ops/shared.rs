@@ -55,6 +55,11 @@ pub unsafe fn load_matrix(cx: &mut Cx<'_>, op: &Op, mask: u32) -> Flow {
         for i in 0..count {
             let d = cx.reg::<u32>(if count == 1 { op.d } else { cx.more(op, i) });
             // Every living lane takes part, so the registers are written whole.
+            #[cfg(target_arch = "x86_64")]
+            if cx.wide && op.imm & TRANSPOSE == 0 {
+                access::transfer::x86::join_rows(|r| row(i, r).cast(), d);
+                continue;
+            }
             if op.imm & TRANSPOSE == 0 {
                 // Lane `4r + p` holds word `p` of row `r`: the rows one after the other.
                 for r in 0..8 {

@@ -241,12 +241,13 @@ unsafe fn store_block<S: Space, T: Element, const N: usize>(cx: &Cx<'_>, s: &[*m
 
 /// Vector loads, transposed on the way from memory to registers.
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub mod x86 {
     use crate::exec::lane::LANES;
     use std::arch::asm;
     use std::arch::x86_64::*;
 
-    type Register = *mut [u32; LANES];
+    /// A register of the file.
+    pub type Register = *mut [u32; LANES];
 
     /// 16 bytes at each of two places, which others may be changing: by assembly, which is no data race of Rust's.
     ///
@@ -268,6 +269,20 @@ mod x86 {
             );
         }
         x
+    }
+
+    /// Eight rows of 16 bytes one after the other, stored two at a time: an operation that reads 32 bytes of the register
+    /// would wait for two smaller stores.
+    ///
+    /// # Safety
+    /// 16 readable bytes at each row; a writable register.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    pub unsafe fn join_rows(row: impl Fn(usize) -> *const u8, d: Register) {
+        for i in 0..4 {
+            // SAFETY: as the caller says, and within the register.
+            unsafe { _mm256_storeu_ps(d.cast::<f32>().add(8 * i), pieces(row(2 * i), row(2 * i + 1))) };
+        }
     }
 
     /// Lane `l`'s two words from `src + 8 * l`.
