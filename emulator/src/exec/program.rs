@@ -39,6 +39,7 @@ pub struct Kernel {
     pub sites: usize,
     /// When each operation's only result is read last, operation `i` reading at `2i`; the greatest number if that is not
     /// known.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "there is no native code"))]
     pub until: Vec<u32>,
     /// Its native code, made at the first launch.
     pub native: OnceLock<Option<Native>>,

@@ -28,6 +28,7 @@ pub use x86::Native;
 
 /// Why native code was left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "there is no native code to leave"))]
 pub enum Left {
     /// The operation's handler has set `cx.pc`.
     Jump(usize),

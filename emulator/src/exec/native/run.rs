@@ -1,8 +1,8 @@
 //! A straight run of lane-wise operations, executed for eight lanes at a time: registers of the file live in vector
 //! registers while the run needs them, and what nobody reads afterwards is never stored.
 //!
-//! RBX points at the register file; RDX counts the quarters of the warp, and RCX is 32 times that. A predicate is kept
-//! as a mask of eight words. Vector registers 0 to 3 are at the templates' disposal, the others hold registers.
+//! RBX points at the register file. A long run is a loop over the quarters of the warp, which RDX counts, RCX being 32
+//! times that; a short one is written four times. A predicate is kept as a mask of eight words. Vector registers 0 to 3 are at the templates' disposal, the others hold registers.
 use super::alu::{Kind, Template};
 use super::compile::{Code, idle_lanes};
 use super::encode::*;
@@ -57,29 +57,29 @@ pub struct Run<'a, 'k> {
     now: usize,
     /// Index of the operation after the run.
     end: usize,
+    /// The quarter of the warp; `None`: in a loop.
+    quarter: Option<u8>,
     held: Vec<Held>,
     /// Vector registers that the step uses.
     pinned: u16,
 }
 
+/// Longest run that is written four times.
+const SHORT: usize = 5;
+
 /// Writes a run; `end` is the index of the operation after it.
 pub fn emit(code: &mut Code, steps: &[Step<'_>], end: usize) {
+    if steps.len() <= SHORT {
+        (0..4).for_each(|quarter| emit_quarter(code, steps, end, Some(quarter)));
+        return code.asm.vzeroupper();
+    }
     let asm = &mut code.asm;
     asm.alu(Alu::Xor, false, RDX, RDX);
     asm.alu(Alu::Xor, false, RCX, RCX);
     let again = asm.label();
     asm.bind(again);
-    let mut run = Run { code, steps, now: 0, end, held: Vec::new(), pinned: 0 };
-    for i in 0..steps.len() {
-        run.now = i;
-        run.step(&steps[i]);
-    }
-    for held in std::mem::take(&mut run.held) {
-        if held.dirty && run.outlives(&held) {
-            run.store(&held);
-        }
-    }
-    let asm = &mut run.code.asm;
+    emit_quarter(code, steps, end, None);
+    let asm = &mut code.asm;
     asm.alu_imm(Alu::Add, false, RDX, 1);
     asm.alu_imm(Alu::Add, false, RCX, 32);
     asm.alu_imm(Alu::Cmp, false, RDX, 4);
@@ -87,17 +87,35 @@ pub fn emit(code: &mut Code, steps: &[Step<'_>], end: usize) {
     asm.vzeroupper();
 }
 
-fn place(offset: u32, kind: Kind, part: u8) -> Mem {
-    let disp = offset as i32 + 32 * i32::from(part);
-    let index = match kind {
-        Kind::Pred => (RDX, 0),
-        Kind::Word => (RCX, 0),
-        Kind::Double => (RCX, 1),
-    };
-    Mem { base: RBX, index: Some(index), disp }
+/// Writes a run for a quarter of the warp, or for the one that RCX and RDX name.
+fn emit_quarter(code: &mut Code, steps: &[Step<'_>], end: usize, quarter: Option<u8>) {
+    let mut run = Run { code, steps, now: 0, end, quarter, held: Vec::new(), pinned: 0 };
+    for (i, step) in steps.iter().enumerate() {
+        run.now = i;
+        run.step(step);
+    }
+    for held in std::mem::take(&mut run.held) {
+        if held.dirty && run.outlives(&held) {
+            run.store(&held);
+        }
+    }
 }
 
 impl Run<'_, '_> {
+    /// Where the quarter's part of a register lies in the file.
+    fn place(&self, offset: u32, kind: Kind, part: u8) -> Mem {
+        let disp = offset as i32 + 32 * i32::from(part);
+        let (index, step) = match kind {
+            Kind::Pred => ((RDX, 0), 1),
+            Kind::Word => ((RCX, 0), 32),
+            Kind::Double => ((RCX, 1), 64),
+        };
+        match self.quarter {
+            Some(quarter) => Mem::at(RBX, disp + step * i32::from(quarter)),
+            None => Mem { base: RBX, index: Some(index), disp },
+        }
+    }
+
     fn step(&mut self, step: &Step<'_>) {
         let (op, template) = (step.op, &step.template);
         self.pinned = 0;
@@ -166,7 +184,7 @@ impl Run<'_, '_> {
 
     fn load(&mut self, offset: u32, kind: Kind, part: u8) -> Ymm {
         let reg = self.room();
-        let from = place(offset, kind, part);
+        let from = self.place(offset, kind, part);
         if kind == Kind::Pred {
             let bits = self.code.constant(std::array::from_fn(|l| 1 << l));
             let asm = &mut self.code.asm;
@@ -213,7 +231,8 @@ impl Run<'_, '_> {
     }
 
     fn store(&mut self, held: &Held) {
-        let (asm, to) = (&mut self.code.asm, place(held.offset, held.kind, held.part));
+        let to = self.place(held.offset, held.kind, held.part);
+        let asm = &mut self.code.asm;
         if held.kind == Kind::Pred {
             asm.signs(RAX, held.reg);
             asm.mov_byte_to(to, RAX);

@@ -10,7 +10,7 @@ pub fn cost<S: Space>(cx: &mut Cx<'_>, op: &Op, mask: u32, size: usize, pattern:
     match (S::KIND, pattern) {
         (_, Pattern::Contiguous | Pattern::Uniform) => regular_cost::<S>(size, pattern, at[0]),
         (Kind::Shared, _) => wavefronts(cx, op, mask, size, &std::array::from_fn(|l| at[l] as u32)),
-        (Kind::Global, _) => sectors(mask, at),
+        (Kind::Global, _) => rising(mask, at).unwrap_or_else(|| sectors(mask, at)),
         (Kind::Local, _) => 0,
     }
 }
@@ -46,6 +46,18 @@ pub fn count<S: Space>(cx: &mut Cx<'_>, mask: u32, size: usize, cost: u64, write
             cx.count.load_bytes += bytes;
         }
     }
+}
+
+/// As [`sectors`], of 32 lanes whose addresses do not fall.
+#[inline(always)]
+fn rising(mask: u32, at: &Pointers) -> Option<u64> {
+    let (mut changes, mut falls) = (0u64, mask != !0);
+    for l in 1..LANES {
+        let (before, sector) = ((at[l - 1] >> 5) as i64, (at[l] >> 5) as i64);
+        changes += u64::from(sector != before);
+        falls |= sector < before;
+    }
+    (!falls).then_some(1 + changes)
 }
 
 /// Distinct 32-byte sectors that the lanes touch. Accesses are aligned to their size, at most 16 bytes: one sector each.
