@@ -15,6 +15,9 @@ fn run(command: &str, model: &str, kv_dtype: &str, options: &[&str], (name, valu
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny").join(model);
     let path = path.to_str().unwrap();
     let mut args = vec![command, "--model", path, "--device", "emulator", "--kv-dtype", kv_dtype, "--json"];
+    if kv_dtype == "bf16" {
+        args.extend(["--dtype", "bf16"]);
+    }
     args.extend(options);
     let mut command = program.command(&args);
     Run::of(command.env(name, value).env("KVICK_EMU_BUDGET", "100000000").output().unwrap())
