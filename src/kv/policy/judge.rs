@@ -10,7 +10,7 @@ const ROOM: usize = 128;
 const LEAST_ROOM: usize = 8;
 /// Of so many pages one is sampled.
 const DENSEST: usize = 16;
-const SPARSEST: usize = 256;
+const SPARSEST: usize = 1024;
 /// Sampled pages over which requests lose most of their weight.
 const MEMORY: f64 = 4096.0;
 /// Sampled pages between decisions, and before the first.
