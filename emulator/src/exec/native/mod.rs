@@ -10,8 +10,10 @@ mod alu;
 #[cfg(target_arch = "x86_64")]
 mod compile;
 #[cfg(target_arch = "x86_64")]
-#[allow(missing_docs, reason = "registers and instructions have the names of Intel's manual")]
 mod encode;
+#[cfg(target_arch = "x86_64")]
+#[allow(missing_docs, reason = "registers and instructions have the names of Intel's manual")]
+mod forms;
 #[cfg(target_arch = "x86_64")]
 mod halves;
 #[cfg(target_arch = "x86_64")]
