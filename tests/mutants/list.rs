@@ -248,10 +248,10 @@ pub const MUTANTS: &[Mutant] = &[
     at("qkv", "kv.cuh", "e4m3 always rounded up", "bits + 0x7ffff + (bits >> 20 & 1)", "bits + 0xfffff"),
     at(
         "qk_norm_rope",
-        "qk_norm_rope.cu",
+        "kv.cuh",
         "scale of 16 dims",
-        "top = fmaxf(top, __shfl_xor_sync(neighbours, top, 2));",
-        "",
+        "return fmaxf(top, __shfl_xor_sync(scale_lanes(), top, 2));",
+        "return top;",
     ),
     at("qkv", "epilogue.cuh", "V rotated", "&& part < 2;", "&& part < 3;"),
     at("qkv", "epilogue.cuh", "elements beyond the rotated ones rotated", "|| first >= p.rope_dims", ""),
