@@ -125,7 +125,7 @@ pub(crate) struct Curve {
     /// Sampled pages of those.
     pages: Vec<Sampled>,
     path: Vec<NodeId>,
-    /// By page of the real cache, the request that touched it last.
+    /// By page of the real cache, the request that touched it last; 0 for none, as of pages that came from a tier.
     touched: Vec<u32>,
     request: u32,
     /// By interval: pages that requests asked for, those in the sample, and those that each simulation found.
@@ -229,28 +229,32 @@ impl Curve {
         self.path = path;
     }
 
-    /// After which interval the present request asks for a known page: from 1 on, two for each doubling.
+    /// After which interval the present request asks for a known page: from 1 on, two for each doubling; 0 if no request did.
     fn interval(&self, node: NodeId) -> usize {
-        interval_of(self.request.wrapping_sub(self.touched[node as usize]))
+        self.since(self.touched.get(node as usize).copied().unwrap_or(0))
+    }
+
+    fn since(&self, touched: u32) -> usize {
+        if touched == 0 { 0 } else { interval_of(self.request.wrapping_sub(touched)) }
     }
 
     /// The present request touches these pages, and asks for the first `known` of them again.
     fn touch(&mut self, nodes: &[NodeId], known: usize) {
-        let top = nodes[known..].iter().max().map_or(0, |&node| node as usize + 1);
+        let top = nodes.iter().max().map_or(0, |&node| node as usize + 1);
         if self.touched.len() < top {
-            self.touched.resize(top, self.request);
+            self.touched.resize(top, 0);
         }
         // Pages next to each other were mostly touched together.
-        let (mut same, mut pages) = (u32::MAX, 0);
+        let (mut same, mut pages) = (0, 0);
         for &node in &nodes[..known] {
             let touched = std::mem::replace(&mut self.touched[node as usize], self.request);
             if touched != same {
-                self.asked[interval_of(self.request.wrapping_sub(same))] += std::mem::replace(&mut pages, 0);
+                self.asked[self.since(same)] += std::mem::replace(&mut pages, 0);
                 same = touched;
             }
             pages += 1;
         }
-        self.asked[interval_of(self.request.wrapping_sub(same))] += pages;
+        self.asked[self.since(same)] += pages;
         nodes[known..].iter().for_each(|&node| self.touched[node as usize] = self.request);
     }
 
@@ -357,5 +361,15 @@ mod tests {
         curve.visit(&keys(&[1, 2, 3, 4, 5]), &[1, 2, 3, 4, 5], 4, 20);
         curve.catch_up();
         assert!(curve.sims.hits().all(|hits| hits == 4), "{:?}", curve.sims.hits().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn pages_that_came_from_a_tier_were_not_asked_for_before() {
+        let config = CurveConfig { policy: Kind::Lru, pages: 10, others: vec![20], one_in: 1, seed: 0 };
+        let mut curve = Curve::new(config, (0, 0));
+        curve.visit(&keys(&[1, 2, 3]), &[7, 8, 9], 2, 0);
+        curve.visit(&keys(&[1, 2, 3]), &[7, 8, 9], 3, 10);
+        assert_eq!((curve.asked[0], curve.asked[1]), (3, 3), "new to requests, then asked for by the next one");
+        assert_eq!(curve.report((6, 5)).sampled, 6);
     }
 }
