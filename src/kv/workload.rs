@@ -3,7 +3,8 @@
 //! [`chat`] has the statistics of a published trace of conversations: a system prompt shared by all, prompts of a few thousand
 //! tokens with a long tail, a chance of another turn that rises from a third after the first to 0.78 from the seventh on, and
 //! pauses of 45, 129 and 537 s (10th percentile, median, 90th). [`documents`] asks questions about texts whose popularity
-//! follows a power law and drifts. [`surges`] asks for texts whose popularity stays, at times a hundred times as often as at others. [`scans`] is chat with one prompt in three that nobody ever comes back to.
+//! follows a power law and drifts. [`surges`] asks for texts whose popularity stays, at times a hundred times as often as at
+//! others. [`scans`] is chat with one prompt in three that nobody ever comes back to.
 use super::trace::{BLOCK_TOKENS, Trace};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
