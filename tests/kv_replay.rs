@@ -4,7 +4,7 @@ use kvick::kv::curve::{CurveConfig, WhatIf};
 use kvick::kv::policy::Kind;
 use kvick::kv::replay::{replay, replay_watched};
 use kvick::kv::trace::{BLOCK_TOKENS, Trace};
-use kvick::kv::workload::{chat, documents, scans};
+use kvick::kv::workload::{chat, documents, scans, surges};
 use std::collections::HashMap;
 
 fn trace(requests: &[&[u64]]) -> Trace {
@@ -92,6 +92,21 @@ fn the_live_curve_is_right_with_any_sample() {
             let found = *exact.entry((policy, pages)).or_insert_with(percent);
             let error = (hit_percent - found).abs();
             assert!(error <= 1.5, "seed {seed}, live at {capacity}: {policy} at {pages} {hit_percent} for {found}");
+        }
+    }
+}
+
+/// Where ours follows a classic policy, others are compared with that one.
+#[test]
+fn the_live_curve_knows_whom_ours_follows() {
+    let trace = surges(51, 30_000);
+    let exact = Kind::CLASSICS.map(|kind| replay(&trace, kind, 2000).hit_percent);
+    for seed in 0..4 {
+        let config = CurveConfig { seed, ..CurveConfig::new(Kind::Kvick, 2000, BLOCK_TOKENS) };
+        let (row, report) = replay_watched(&trace, config);
+        for (exact, (policy, regret)) in exact.into_iter().zip(report.regret) {
+            let error = (row.hit_percent + regret - exact).abs();
+            assert!(error <= 1.5, "seed {seed}: {policy} {regret} more than {}, for {exact}", row.hit_percent);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! with the same policy code. That alone would be far off, since a system prompt that all requests begin with may be in the
 //! sample or not. So the small caches only say how much *more or less* another capacity or policy would find than a small
 //! cache like the real one, and this difference is added to what the real one did find, which is counted exactly. What is hot
-//! enough to be found by both drops out.
+//! enough to be found by both drops out. Where our policy follows a classic one ([`super::policy`]), the small cache like the
+//! real one is that of the classic, for all that is compared with other policies.
 //!
 //! Nor does the sample come back as often as all pages do, by chance. After how many requests a page is asked for again is
 //! counted exactly for all pages, and the sampled ones of each such interval stand for as many as there were in all.
@@ -132,6 +133,9 @@ pub(crate) struct Curve {
     asked: [u64; INTERVALS],
     sampled: [u64; INTERVALS],
     found: Vec<[u64; INTERVALS]>,
+    /// Whom the cache's policy follows, and what the simulation of that one found while it did.
+    followed: Option<Kind>,
+    alike: [u64; INTERVALS],
     /// References and hits of the real cache before the curve was switched on.
     before: (u64, u64),
     spent: Duration,
@@ -165,9 +169,19 @@ impl Curve {
             asked: [0; INTERVALS],
             sampled: [0; INTERVALS],
             found: vec![[0; INTERVALS]; wanted.len()],
+            followed: None,
+            alike: [0; INTERVALS],
             wanted,
             before,
             spent: Duration::ZERO,
+        }
+    }
+
+    /// Says which policy chooses the cache's victims from now on, if not its own.
+    pub fn follow(&mut self, followed: Option<Kind>) {
+        if followed != self.followed {
+            self.catch_up();
+            self.followed = followed;
         }
     }
 
@@ -201,6 +215,8 @@ impl Curve {
     /// Lets the simulations live through what is pending.
     fn catch_up(&mut self) {
         let (mut path, mut from) = (std::mem::take(&mut self.path), 0);
+        let like = (self.followed.unwrap_or(self.config.policy), self.config.pages);
+        let like = self.wanted.iter().position(|&wanted| wanted == like).unwrap_or(0);
         for Pending { root, now, end, above } in std::mem::take(&mut self.pending) {
             path.clear();
             let mut last = above.as_ref().and_then(|above| above.iter().find_map(|key| self.sims.tree.find(key)));
@@ -218,8 +234,11 @@ impl Curve {
                 None => {
                     self.sims.visit(now, &path);
                     let pages = &self.pages[from..end];
-                    for (found, sim) in self.sims.found().zip(&mut self.found) {
+                    for (at, (found, sim)) in self.sims.found().zip(&mut self.found).enumerate() {
                         pages[..found].iter().for_each(|page| sim[page.interval] += 1);
+                        if at == like {
+                            pages[..found].iter().for_each(|page| self.alike[page.interval] += 1);
+                        }
                     }
                 }
             }
@@ -260,6 +279,9 @@ impl Curve {
 
     /// Pages from `from` on of a sequence were filled and are new: generated tokens.
     pub fn grow(&mut self, keys: &Keys, all: &[NodeId], from: usize, now: u64) {
+        if from >= all.len() {
+            return;
+        }
         let start = Instant::now();
         self.touch(&all[from..], 0);
         let before = self.pages.len();
@@ -282,8 +304,10 @@ impl Curve {
 
     /// Pages that a simulation found more than that of the cache as it is, as pages of the real cache.
     fn more(&self, sim: usize) -> f64 {
+        let own = self.wanted[sim].0 == self.config.policy;
+        let as_it_is = if own { &self.found[0] } else { &self.alike };
         let pages = |interval: usize| {
-            let more = self.found[sim][interval] as f64 - self.found[0][interval] as f64;
+            let more = self.found[sim][interval] as f64 - as_it_is[interval] as f64;
             let (asked, sampled) = (self.asked[interval] as f64, self.sampled[interval] as f64);
             // Where the sample says little, each of its pages stands for as many as on average.
             more * (asked + FEW * self.config.one_in as f64) / (sampled + FEW)

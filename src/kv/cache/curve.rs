@@ -1,6 +1,8 @@
 //! Switching the live curve on and off.
 use super::Cache;
 use crate::kv::curve::{Curve, CurveConfig, CurveReport};
+use crate::kv::key::Keys;
+use crate::kv::tree::NodeId;
 use std::time::Duration;
 
 impl Cache {
@@ -23,5 +25,13 @@ impl Cache {
     pub fn curve(&mut self) -> Option<CurveReport> {
         let now = (self.counters.pages, self.counters.hits);
         self.curve.as_mut().map(|curve| curve.report(now))
+    }
+
+    /// A request for all pages of `keys`, whose nodes are `path`; the first `known` of them were there before.
+    pub(super) fn tell_curve(&mut self, keys: &Keys, path: &[NodeId], known: usize, now: u64) {
+        if let Some(curve) = &mut self.curve {
+            curve.follow(self.policies[0].follows());
+            curve.visit(keys, path, known, now);
+        }
     }
 }

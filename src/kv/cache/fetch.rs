@@ -61,9 +61,7 @@ impl Cache {
         let known = self.walk(keys, &mut path);
         let pages = self.reach(keys, &path[..known], limit, now).pages;
         self.visit(&path, pages, now);
-        if let Some(curve) = &mut self.curve {
-            curve.visit(keys, &path, known, now);
-        }
+        self.tell_curve(keys, &path, known, now);
         let announced = Announced { known, named: path.len() };
         self.scratch = path;
         announced

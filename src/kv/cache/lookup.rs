@@ -31,9 +31,7 @@ impl Cache {
         let reach = self.reach(keys, &path[..known], limit, now);
         self.count_request(keys, &path, (known, path.len()), &reach, limit, now);
         self.visit(&path, reach.pages, now);
-        if let Some(curve) = &mut self.curve {
-            curve.visit(keys, &path, known, now);
-        }
+        self.tell_curve(keys, &path, known, now);
         let lease = self.lease(keys, &path[..reach.pages], reach.partial);
         self.scratch = path;
         lease

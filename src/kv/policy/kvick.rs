@@ -39,7 +39,7 @@ impl Kvick {
 
     /// Follows who does best.
     fn decide(&mut self, view: View<'_>) {
-        let now = self.classic.as_ref().map(|(kind, _)| *kind);
+        let now = self.follows();
         let Some(best) = self.judge.as_mut().and_then(|judge| judge.is_due().then(|| judge.decide(now))) else {
             return;
         };
@@ -129,8 +129,15 @@ impl Policy for Kvick {
         self.on().visit(view, 0, &[]);
     }
 
+    fn follows(&self) -> Option<Kind> {
+        self.classic.as_ref().map(|(kind, _)| *kind)
+    }
+
     fn weigh(&mut self, view: View<'_>, costs: &Costs) {
         self.on().weigh(view, costs);
+        if self.level.has_sources() {
+            self.classic = None;
+        }
     }
 
     fn moved(&mut self, view: View<'_>, node: NodeId) {

@@ -60,6 +60,11 @@ pub trait Policy: Send + Sync {
     /// what is wanted should go last.
     fn want(&mut self, _view: View<'_>, _node: NodeId, _wanted: bool) {}
 
+    /// The policy that chooses the victims at present, if it is another one.
+    fn follows(&self) -> Option<Kind> {
+        None
+    }
+
     /// From now on a miss costs so much.
     fn weigh(&mut self, _view: View<'_>, _costs: &Costs) {}
 

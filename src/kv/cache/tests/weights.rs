@@ -5,7 +5,7 @@ use crate::kv::policy::CacheCosts;
 use crate::kv::tier::state::BelowEvent;
 use crate::kv::trace::Trace;
 use crate::kv::tree::NodeId;
-use crate::kv::workload::{chat, documents};
+use crate::kv::workload::{chat, documents, surges};
 
 /// A block takes as long as its own tokens, and twice as long when `DOUBLE` blocks are before it.
 const DOUBLE: f64 = 40.0;
@@ -110,6 +110,24 @@ fn less_time_is_lost_with_weights() {
             assert!(saved >= percent, "{report}, at least {percent} %");
         }
     }
+}
+
+/// A classic policy knows nothing of copies: as soon as they have a price, none is followed.
+#[test]
+fn no_classic_is_followed_over_a_tier_with_a_price() {
+    let trace = surges(55, 15_000);
+    let mut levels = Levels::new(&trace, 500, 2000);
+    let root = levels.cache.root(b"");
+    let mut priced = None;
+    for (at, request) in trace.requests().enumerate() {
+        levels.serve(&Keys::from_ids(root, request.blocks, request.partial), request.timestamp);
+        if priced.is_none() && levels.cache.policies[0].follows().is_some() {
+            levels.weigh();
+            priced = Some(at);
+        }
+        assert!(priced.is_none() || levels.cache.policies[0].follows().is_none(), "request {at}, priced at {priced:?}");
+    }
+    assert!(priced.is_some_and(|at| at < 9000), "followed from {priced:?} on without a price");
 }
 
 /// On a tier as on the device, what a waiting request will ask for goes last.
