@@ -133,8 +133,8 @@ fn a_store_that_is_slower_than_computing_is_left_alone() {
 fn more_tiers_compute_less_and_equal_runs_are_equal() {
     let trace = chat(43, 200);
     let all = [
-        tier("host", Some(20_000), f64::INFINITY),
-        tier("disk", Some(60_000), 1e5),
+        tier("host", Some(60_000), f64::INFINITY),
+        tier("disk", Some(100_000), 1e5),
         VirtualTier { latency_s: 1e-5, ..tier("store", None, 1e6) },
     ];
     let with = |tiers: usize| {
@@ -145,9 +145,7 @@ fn more_tiers_compute_less_and_equal_runs_are_equal() {
     };
     let runs: Vec<Replayed> = (0..=3).map(with).collect();
     let computed: Vec<u64> = runs.iter().map(|run| run.prefill_tokens).collect();
-    assert!(computed[..3].is_sorted_by(|a, b| a >= b) && computed[2] < computed[0], "{computed:?}");
-    // While a shared store is asked, the device may lose what the request would have found.
-    assert!(computed[3] * 1000 <= computed[2] * 1005, "{computed:?}");
+    assert!(computed.is_sorted_by(|a, b| a >= b) && computed[2] < computed[0], "{computed:?}");
     assert!(runs.iter().all(|run| run.requests == 200), "{runs:?}");
     let hits: Vec<u64> = runs[2].tiers.iter().map(|tier| tier.hit_tokens).collect();
     assert!(hits.iter().all(|&tokens| tokens > 0), "{hits:?}");

@@ -216,6 +216,11 @@ pub(super) fn pages_for(window: Option<usize>, page_tokens: usize, step: usize, 
     window.map_or(all, |w| all.min((w + step).div_ceil(page_tokens) + 1))
 }
 
+/// Pages that two steps fill in `groups` groups: while one step's are copied to a tier, the next step's come.
+pub(super) fn pages_of_two_steps(step: usize, page_tokens: usize, groups: usize) -> usize {
+    2 * groups * step.div_ceil(page_tokens)
+}
+
 /// Divides `bytes` among the groups' pools: as many full sequences as fit; a group with a window never gets more pages than
 /// those sequences can hold together. More than `step.seqs` of them only where what
 /// ended is kept for `reuse`.

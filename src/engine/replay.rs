@@ -5,6 +5,7 @@
 //! token at the decode speed. Tiers below the device are the real ones over stores that take time on the same clock, and
 //! whether they are asked is decided as in life. Deterministic: two runs differ in [`Replayed::seconds`] and
 //! [`Replayed::curve_seconds`] only.
+use super::config::pages_of_two_steps;
 use super::core::{Core, validate};
 use super::output::Output;
 use super::pages::Pages;
@@ -326,11 +327,14 @@ fn put_below(pages: Pages, fingerprint: Fingerprint, config: &ReplayConfig) -> R
         tiers.push_on(Box::new(store), Arc::clone(&clock) as _);
         below.clocks.push(clock);
     }
-    let (io, copy) = TimedIo::new(Arc::clone(&below.clock), config.copy_bytes_per_s, config.page_bytes);
+    let two_steps = pages_of_two_steps(config.step_tokens, config.page_tokens, 1);
+    let room = two_steps as u64 * config.page_bytes;
+    let (io, copy) = TimedIo::new(Arc::clone(&below.clock), config.copy_bytes_per_s, config.page_bytes, room);
     (below.link, below.copy) = (Arc::clone(&io.moved), copy);
     let usual = ManagerConfig::new(vec![[(1, HALF); 2]]);
     let queued = (usual.queued / config.page_bytes).max(1) * 2 * HALF as u64;
-    let manager = ManagerConfig { queued, calls_in_poll: Some(usize::MAX), ..usual };
+    let manager =
+        ManagerConfig { queued, copying: usual.copying.max(two_steps), calls_in_poll: Some(usize::MAX), ..usual };
     let failed = |e| Error::Device(format!("no thread for a tier: {e}"));
     Ok((pages.with_tiers(Box::new(io), tiers, manager).map_err(failed)?, below))
 }

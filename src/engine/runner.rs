@@ -1,5 +1,5 @@
 //! Runs steps of a model.
-use super::config::EngineConfig;
+use super::config::{EngineConfig, pages_of_two_steps};
 use super::fingerprint::fingerprint;
 use super::io::{self, EngineIo};
 use super::pages::Pages;
@@ -116,7 +116,8 @@ impl ModelRunner {
         let layouts: Vec<KvLayout> = self.kv.iter().map(|kv| kv.layout).collect();
         let (tiers, kept) = stores::open(config, fingerprint, &layouts)?;
         let packed = kept.forms.iter().any(Option::is_some);
-        let transfers = Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv), packed)?;
+        let transfers =
+            Arc::clone(self.model.backend()).transfers(&self.kv, host_bytes(&self.kv, config.step_tokens), packed)?;
         let halves = layouts.iter().map(|l| KvHalf::BOTH.map(|half| (io::element(l.types, half), l.half_bytes(half))));
         Ok(Below { tiers, kept, io: EngineIo::new(transfers, config.verify), halves: halves.collect() })
     }
@@ -146,11 +147,13 @@ impl ModelRunner {
     }
 }
 
-/// Host memory for copies: as much as all pages, at most 128 MiB, at least eight of the largest.
-fn host_bytes(kv: &[KvGroup]) -> usize {
+/// Host memory for copies: 128 MiB or what two steps fill, if that is more; no more than all pages, and at least eight of the
+/// largest.
+fn host_bytes(kv: &[KvGroup], step_tokens: usize) -> usize {
     let all = kv.iter().map(|kv| kv.pages * kv.layout.page_bytes()).sum::<usize>();
     let largest = kv.iter().map(|kv| kv.layout.page_bytes()).max().unwrap_or(0);
-    all.min(128 << 20).max(8 * largest)
+    let steps = |kv: &KvGroup| pages_of_two_steps(step_tokens, kv.layout.page_tokens, 1) * kv.layout.page_bytes();
+    all.min(kv.iter().map(steps).sum::<usize>().max(128 << 20)).max(8 * largest)
 }
 
 impl Runner for ModelRunner {

@@ -1,6 +1,6 @@
 //! The engine as a user holds it: a thread that steps the model.
 use super::comeback::Comebacks;
-use super::config::EngineConfig;
+use super::config::{EngineConfig, pages_of_two_steps};
 use super::core::{Core, validate};
 use super::output::Output;
 use super::request::{Completion, Prompt, Request, Sampling};
@@ -120,7 +120,10 @@ impl Engine {
         let Loaded { runner, mut pages, below } = ModelRunner::load(&file, &opened.backend, config)?;
         if let Some(Below { tiers, io, halves, kept: Kept { forms, halves: parts } }) = below {
             let failed = |e| Error::Device(format!("no thread for a tier: {e}"));
-            let config = ManagerConfig { forms, halves: parts, ..ManagerConfig::new(halves) };
+            let usual = ManagerConfig::new(halves);
+            let two_steps = pages_of_two_steps(config.step_tokens, config.page_tokens, usual.shapes.len());
+            let copying = usual.copying.max(two_steps);
+            let config = ManagerConfig { forms, halves: parts, copying, ..usual };
             pages = pages.with_tiers(Box::new(io), tiers, config).map_err(failed)?;
         }
         let (model, page_bytes) = (Arc::clone(runner.model()), runner.page_bytes());

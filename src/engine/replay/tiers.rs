@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// Bytes of half a page as it is really kept.
 pub(super) const HALF: usize = 8;
-/// Host memory for copies, as the engine takes it, and pages that it holds at least.
+/// Host memory for copies that the engine takes at least, and pages that it holds at least.
 const HOST_BYTES: u64 = 128 << 20;
 const LEAST: u64 = 8;
 
@@ -95,6 +95,8 @@ pub(super) struct TimedIo {
     clock: Arc<VirtualClock>,
     seconds_per_page: f64,
     page_bytes: u64,
+    /// Pages in host memory at once.
+    room: u64,
     /// Copies out and in, with their ends, oldest first.
     lanes: [VecDeque<Copy>; 2],
     /// When the last copy of each ends.
@@ -111,13 +113,19 @@ struct Copy {
 }
 
 impl TimedIo {
-    /// A link that copies so many bytes a second, and where the end of its next copy can be seen.
-    pub fn new(clock: Arc<VirtualClock>, bytes_per_s: f64, page_bytes: u64) -> (Self, Arc<Mutex<Option<Duration>>>) {
+    /// A link that copies so many bytes a second through `room` bytes, and where the end of its next copy can be seen.
+    pub fn new(
+        clock: Arc<VirtualClock>,
+        bytes_per_s: f64,
+        page_bytes: u64,
+        room: u64,
+    ) -> (Self, Arc<Mutex<Option<Duration>>>) {
         let next = Arc::default();
         let io = TimedIo {
             clock,
             seconds_per_page: page_bytes as f64 / bytes_per_s,
             page_bytes,
+            room: (room.max(HOST_BYTES) / page_bytes.max(1)).max(LEAST),
             lanes: Default::default(),
             free: Default::default(),
             next: Arc::clone(&next),
@@ -127,9 +135,8 @@ impl TimedIo {
     }
 
     fn start(&mut self, lane: usize, ticket: u64, pages: u64) -> Result<(), IoError> {
-        let room = (HOST_BYTES / self.page_bytes.max(1)).max(LEAST);
         let held: u64 = self.lanes.iter().flatten().map(|copy| copy.pages).sum();
-        if held + pages > room {
+        if held + pages > self.room {
             return Err(IoError::Busy);
         }
         let moved = if lane == 0 { &self.moved.down } else { &self.moved.up };

@@ -93,6 +93,27 @@ fn a_prefix_on_its_way_up_is_loaded_once() {
     }
 }
 
+/// Only so many loads hold device pages at once; the others wait for them instead of computing what a tier has.
+#[test]
+fn more_requests_than_loads_find_their_pages_too() {
+    for latency in [0, 5] {
+        let mut core = tiered(&shape(8, 32, 16, &[(120, None)]), host(1 << 20), latency);
+        let texts: Vec<_> = (0..12).map(|i| prompt(10 + i, 44)).collect();
+        for text in &texts {
+            run(&mut core, text, 1);
+        }
+        crowd_out(&mut core, 2);
+        let before = computed(&core);
+        let turns: Vec<_> = texts.iter().map(|text| [text, &prompt(3, 3)[..]].concat()).collect();
+        let listeners: Vec<_> = turns.iter().map(|turn| submit(&mut core, turn, 1).0).collect();
+        settle(&mut core);
+        for (turn, events) in turns.iter().zip(&listeners) {
+            assert_eq!(finished(events).ids, answer(turn, 1), "latency {latency}");
+        }
+        assert_eq!((computed(&core) - before, core.stats.cache.missed.crowded), (12 * 3, 0), "latency {latency}");
+    }
+}
+
 #[test]
 fn a_request_that_is_cancelled_while_its_pages_load_leaves_nothing() {
     let text = prompt(1, 44);

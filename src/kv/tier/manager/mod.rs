@@ -66,7 +66,7 @@ pub struct ManagerConfig {
     pub batch: usize,
     /// Pages that are copied by one call, so that a few always find host memory.
     pub piece: usize,
-    /// Loads at once.
+    /// Loads that hold device pages at once; others wait for their turn, for a while.
     pub loads: usize,
     /// Stores are called within [`Manager::poll`], this many calls each at a time, instead of by threads: for virtual
     /// clocks.

@@ -81,7 +81,8 @@ enum Phase {
     LocatingTail {
         asked: Vec<usize>,
     },
-    /// Room is short, but some comes free when what is on its way down has arrived; since when it waits for that.
+    /// Room is short, but some comes free when what is on its way down has arrived or another load ends; since when it waits
+    /// for that.
     Crowded {
         since: u64,
     },
@@ -124,10 +125,6 @@ impl Manager {
     /// Begins to bring up what the tiers have of a request; the load's number, or `None` if there is nothing to bring.
     pub fn load(&mut self, cache: &mut Cache, keys: &Keys, ask: Ask, now: u64) -> Option<u64> {
         self.now = now;
-        // One that was not worth making only says so.
-        if self.loads.values().filter(|load| load.lease.is_some() || !load.is_over()).count() >= self.config.loads {
-            return None;
-        }
         let ask = Ask { limit: ask.limit.min(keys.tokens().len()), lossy: ask.lossy && cache.is_lossy(), ..ask };
         let keys = self.claim(cache, keys, &ask);
         let wanted = cache.look_below(&keys, ask.limit, now, &|_, _, _| None);

@@ -14,7 +14,7 @@ use crate::kv::key::{Keys, Mark};
 const PROBE: u64 = 16;
 /// Pages that a shared store is asked for first; each further question is four times as long.
 const FIRST_QUESTION: usize = 16;
-/// How long a load waits for room that copies are about to make, in ms.
+/// How long a load waits for room that copies or other loads are about to make, in ms.
 const CROWDED: u64 = 250;
 
 impl Manager {
@@ -195,8 +195,14 @@ impl Manager {
 
     /// Loads what is wanted if that is faster than computing it and there is room.
     pub(super) fn decide(&mut self, cache: &mut Cache, id: u64) {
+        let all = self.loads.values().filter(|load| load.lease.is_some()).count() >= self.config.loads;
         let Some(mut load) = self.loads.remove(&id) else { return };
         let since = match std::mem::replace(&mut load.phase, Phase::Over) {
+            Phase::Crowded { since } if all && self.now - since < CROWDED => {
+                load.phase = Phase::Crowded { since };
+                self.loads.insert(id, load);
+                return;
+            }
             Phase::Crowded { since } => since,
             _ => self.now,
         };
@@ -211,8 +217,8 @@ impl Manager {
         let tokens = full * load.keys.page_tokens() + load.wanted.tail;
         let gained = tokens.saturating_sub(if full > 0 || load.wanted.tail > 0 { load.wanted.partial } else { tokens });
         let room = cache.room_for(&load.wanted);
-        let fits = (0..cache.groups()).all(|g| cache.available(g) >= room[g] + load.ask.spare[g]);
-        if gained > 0 && !fits && self.held(cache) > 0 && self.now - since < CROWDED {
+        let fits = !all && (0..cache.groups()).all(|g| cache.available(g) >= room[g] + load.ask.spare[g]);
+        if gained > 0 && !fits && (all || self.held(cache) > 0) && self.now - since < CROWDED {
             load.phase = Phase::Crowded { since };
             self.loads.insert(id, load);
             return;
