@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::kv::PageId;
 use crate::kv::integrity;
 use crate::kv::key::Elements;
-use crate::kv::tier::{CopiedHalf, Done, Half, IoError, PageIo, Payload};
+use crate::kv::tier::{Arrival, CopiedHalf, Done, Half, IoError, PageIo, Payload};
 use std::collections::HashMap;
 
 /// Copies of an engine's pages.
@@ -108,17 +108,9 @@ impl PageIo for EngineIo {
         admitted(self.transfers.copy_out(ticket, &pages, packings))
     }
 
-    fn copy_in(
-        &mut self,
-        ticket: u64,
-        halves: Vec<(usize, PageId, Half, Payload)>,
-        elements: Option<Elements>,
-    ) -> Result<(), IoError> {
-        let half = |(group, page, half, _): &(usize, PageId, Half, Payload)| HalfPage {
-            group: *group,
-            page: page.0,
-            half: device_half(*half),
-        };
+    fn copy_in(&mut self, ticket: u64, halves: Vec<Arrival>, elements: Option<Elements>) -> Result<(), IoError> {
+        let half =
+            |(group, page, half, _): &Arrival| HalfPage { group: *group, page: page.0, half: device_half(*half) };
         let placed: Vec<_> = halves.iter().map(|h| (half(h), packing(elements, h.2), &*h.3)).collect();
         admitted(self.transfers.copy_in(ticket, &placed, self.verify))?;
         if self.verify {
@@ -172,7 +164,7 @@ mod tests {
         }
     }
 
-    fn halves() -> Vec<(usize, PageId, Half, Payload)> {
+    fn halves() -> Vec<Arrival> {
         let bytes =
             |half: Half| (0..layout().page_bytes() / 2).map(move |i| (i * 7) as u8 ^ half as u8).collect::<Vec<_>>();
         Half::ALL.map(|half| (0, PageId(2), half, Payload::new(bytes(half)))).into()

@@ -9,7 +9,7 @@ use crate::kv::integrity;
 use crate::kv::key::Elements;
 use crate::kv::pool::PageId;
 use crate::kv::tier::{
-    Clock, CopiedHalf, Done, Half, HostStore, IoError, PageIo, Payload, RecordKey, Store, StoreError, Usage,
+    Arrival, Clock, CopiedHalf, Done, HostStore, IoError, PageIo, Payload, RecordKey, Store, StoreError, Usage,
     VirtualClock,
 };
 use std::collections::VecDeque;
@@ -165,12 +165,7 @@ impl PageIo for TimedIo {
         self.start(0, ticket, pages.len() as u64)
     }
 
-    fn copy_in(
-        &mut self,
-        ticket: u64,
-        halves: Vec<(usize, PageId, Half, Payload)>,
-        _: Option<Elements>,
-    ) -> Result<(), IoError> {
+    fn copy_in(&mut self, ticket: u64, halves: Vec<Arrival>, _: Option<Elements>) -> Result<(), IoError> {
         self.start(1, ticket, halves.len().div_ceil(2) as u64)
     }
 

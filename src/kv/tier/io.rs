@@ -14,6 +14,9 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// Half a page to be put into a page of a group: the bytes as they are on the device, or quantised.
+pub type Arrival = (usize, PageId, Half, Payload);
+
 /// Copies between a device's pages and host memory. One thread calls it.
 pub trait PageIo: Send {
     /// Starts taking both halves of `pages` (group and page) to host memory, as they are or quantised to `elements`, and the
@@ -29,12 +32,7 @@ pub trait PageIo: Send {
     /// # Errors
     /// [`IoError::Busy`] while too little host memory is free for copies, [`IoError::Device`] for a payload that is not as
     /// long as half a page of these elements.
-    fn copy_in(
-        &mut self,
-        ticket: u64,
-        halves: Vec<(usize, PageId, Half, Payload)>,
-        elements: Option<Elements>,
-    ) -> Result<(), IoError>;
+    fn copy_in(&mut self, ticket: u64, halves: Vec<Arrival>, elements: Option<Elements>) -> Result<(), IoError>;
 
     /// Appends what ended since the last call.
     fn poll(&mut self, done: &mut Vec<Done>);
@@ -149,7 +147,7 @@ struct Copy {
 
 enum Direction {
     Out(Vec<(usize, PageId)>, Option<Elements>),
-    In(Vec<(usize, PageId, Half, Payload)>, Option<Elements>),
+    In(Vec<Arrival>, Option<Elements>),
 }
 
 impl MemoryIo {
@@ -200,7 +198,7 @@ impl MemoryIo {
         wanted.iter().map(|&page| Some([half(page, Half::K)?, half(page, Half::V)?])).collect()
     }
 
-    fn put_in(&self, halves: Vec<(usize, PageId, Half, Payload)>, elements: Option<Elements>) -> Option<()> {
+    fn put_in(&self, halves: Vec<Arrival>, elements: Option<Elements>) -> Option<()> {
         let mut pages = self.pages();
         for (group, page, half, payload) in halves {
             let place = &mut pages[group][page.index()][half as usize];
@@ -227,12 +225,7 @@ impl PageIo for MemoryIo {
         self.start(ticket, Direction::Out(pages.to_vec(), elements))
     }
 
-    fn copy_in(
-        &mut self,
-        ticket: u64,
-        halves: Vec<(usize, PageId, Half, Payload)>,
-        elements: Option<Elements>,
-    ) -> Result<(), IoError> {
+    fn copy_in(&mut self, ticket: u64, halves: Vec<Arrival>, elements: Option<Elements>) -> Result<(), IoError> {
         let held = self.pages();
         for (group, page, half, payload) in &halves {
             let place = held.get(*group).and_then(|g| g.get(page.index())).map(|page| page[*half as usize].len());

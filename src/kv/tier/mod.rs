@@ -24,7 +24,7 @@ pub use clock::{Clock, RealClock, VirtualClock};
 pub use disk::DiskStore;
 pub use fault::{FaultPlan, FaultStore};
 pub use host::HostStore;
-pub use io::{CopiedHalf, Done, IoError, MemoryIo, MemoryPages, Packer, PageIo, Payload};
+pub use io::{Arrival, CopiedHalf, Done, IoError, MemoryIo, MemoryPages, Packer, PageIo, Payload};
 pub use manager::{Form, Manager, ManagerConfig, PageShape, TierReport};
 pub use record::{Cause, Expected, Half, Meta};
 pub use stack::{Fetched, Tiers};
