@@ -82,3 +82,30 @@ fn lanes_without_a_thread_are_not_counted() {
     // The second warp has eight lanes.
     assert_eq!(counters.lane_instructions, 32 * 32 + 24 * 3 + 8 * 2 + 8 * 35 - (32 + 24) - (8 + 8));
 }
+
+/// Lanes in turn at two places: two sectors, although neighbours are never in the same one.
+#[test]
+fn sectors_that_lanes_come_back_to_are_counted_once() {
+    let text = "
+.version 8.0
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 out)
+{
+    .reg .b32 %r<3>;
+    .reg .b64 %rd<4>;
+    ld.param.u64 %rd1, [out];
+    mov.u32 %r1, %tid.x;
+    and.b32 %r2, %r1, 1;
+    mul.wide.u32 %rd2, %r2, 32;
+    add.s64 %rd3, %rd1, %rd2;
+    st.global.u32 [%rd3], %r1;
+    ret;
+}";
+    let gpu = Gpu::new(DeviceSpec::A100, 1, 1 << 20).expect("an emulated GPU");
+    let program = Program::load(&ptx::parse(text).expect("PTX"), gpu.memory(), gpu.spec()).expect("a program");
+    let out = gpu.memory().alloc(64).expect("device memory");
+    let config = Launch { grid: [1; 3], block: [32, 1, 1], params: out.to_le_bytes().to_vec(), ..Launch::default() };
+    launch(&program, 0, &config, &gpu).expect("no fault");
+    assert_eq!(gpu.counters().remove(0).store_sectors, 2);
+}

@@ -1,13 +1,13 @@
 //! Native code against the handlers: random kernels must leave the same memory and the same counts either way.
 //!
 //! A kernel loads its registers, goes through blocks of random instructions over them (a quarter of them guarded) that
-//! random branches leave out and loops repeat, and stores all registers.
+//! random branches leave out and loops repeat, calls a function, and stores most registers: the others end in the midst.
 mod probes;
 
-use kvick_emulator::exec::{Launch, Program, launch};
+use kvick_emulator::check::Checks;
+use kvick_emulator::exec::FaultKind;
 use kvick_emulator::gpu::{DeviceSpec, Gpu, KernelCounters};
-use kvick_emulator::ptx;
-use probes::Random;
+use probes::{Arg, Device, Random};
 use std::fmt::Write;
 
 const WORDS: usize = 9;
@@ -134,11 +134,21 @@ fn filled(rng: &mut Random, instruction: &str) -> String {
     format!("{opcode} {out};\n")
 }
 
+const CALL: &str = "{
+.param .b32 argument;
+.param .b32 back;
+st.param.b32 [argument], %w0;
+call.uni (back), f, (argument);
+ld.param.b32 %w1, [back];
+}
+";
+
 /// A kernel made from a seed.
 fn kernel(rng: &mut Random) -> String {
-    let mut s = String::from(
-        ".version 8.6\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 in, .param .u64 out)\n{\n",
-    );
+    let mut s = String::from(".version 8.6\n.target sm_80\n.address_size 64\n");
+    s += ".func (.param .b32 result) f(.param .b32 x)\n{\n.reg .b32 %u<2>;\nld.param.u32 %u0, [x];\n";
+    (0..60).for_each(|i| writeln!(s, "mad.lo.s32 %u0, %u0, %u0, {i};").expect("a String takes all"));
+    s += "st.param.b32 [result], %u0;\nret;\n}\n.visible .entry k(.param .u64 in, .param .u64 out)\n{\n";
     let _ = writeln!(s, ".reg .b32 %w<{WORDS}>;\n.reg .b64 %d<{DOUBLES}>;\n.reg .pred %p<{PREDICATES}>;");
     s += ".reg .b32 %t<4>;\n.reg .b64 %a<4>;\n.reg .pred %q;\n";
     s += "ld.param.u64 %a0, [in];\nld.param.u64 %a1, [out];\nmov.u32 %t0, %tid.x;\nmul.wide.u32 %a2, %t0, 8;\n";
@@ -154,6 +164,7 @@ fn kernel(rng: &mut Random) -> String {
         match shape {
             0 => writeln!(s, "@%p{p} bra AFTER{block};").expect("a String takes all"),
             1 => writeln!(s, "mov.u32 %t1, 0;\nAGAIN{block}:").expect("a String takes all"),
+            2 => s += CALL,
             _ => {}
         }
         for _ in 0..rng.bits() % 40 + 1 {
@@ -171,9 +182,10 @@ fn kernel(rng: &mut Random) -> String {
             _ => {}
         }
     }
-    (0..WORDS).for_each(|i| writeln!(s, "st.global.u32 [%a1+{}], %w{i};", i * stride).expect("a String takes all"));
-    (0..DOUBLES)
-        .for_each(|i| writeln!(s, "st.global.u64 [%a1+{}], %d{i};", (WORDS + i) * stride).expect("a String takes all"));
+    for i in (0..WORDS + DOUBLES).filter(|_| !rng.bits().is_multiple_of(3)) {
+        let (ty, name, number) = if i < WORDS { ("u32", 'w', i) } else { ("u64", 'd', i - WORDS) };
+        let _ = writeln!(s, "st.global.{ty} [%a1+{}], %{name}{number};", i * stride);
+    }
     for i in 0..PREDICATES {
         let at = (WORDS + DOUBLES + i) * stride;
         let _ = writeln!(s, "selp.u32 %t2, 1, 0, %p{i};\nst.global.u32 [%a1+{at}], %t2;");
@@ -207,21 +219,13 @@ fn word(rng: &mut Random) -> u32 {
 }
 
 fn run(text: &str, input: &[u64], native: bool) -> (Vec<u64>, KernelCounters) {
-    let mut gpu = Gpu::new(DeviceSpec::A100, 1, 1 << 20).expect("an emulated GPU");
-    gpu.set_native(native);
-    let program = Program::load(&ptx::parse(text).expect("PTX"), gpu.memory(), gpu.spec())
-        .unwrap_or_else(|errors| panic!("{errors:?}\n{text}"));
+    let mut device = Device::new(text, 1);
+    device.gpu.set_native(native);
     let count = (WORDS + DOUBLES + PREDICATES) * THREADS;
-    let [from, to] = [(); 2].map(|()| gpu.memory().alloc(8 * count).expect("device memory"));
-    let host = |addr| gpu.memory().host_ptr(addr, 8 * count).expect("an allocation").cast::<u64>();
-    // SAFETY: the allocation has room for the input, and no kernel runs.
-    unsafe { std::ptr::copy_nonoverlapping(input.as_ptr(), host(from), input.len()) };
-    let params = [from, to].iter().flat_map(|a| a.to_le_bytes()).collect();
-    let config = Launch { grid: [1; 3], block: [THREADS as u32, 1, 1], params, ..Launch::default() };
-    launch(&program, 0, &config, &gpu).unwrap_or_else(|fault| panic!("{fault}\n{text}"));
-    // SAFETY: the allocation has this size, and no kernel runs.
-    let out = unsafe { std::slice::from_raw_parts(host(to), count) }.to_vec();
-    (out, gpu.counters().remove(0))
+    let (from, to) = (device.put(input), device.put(&vec![0u64; count]));
+    let result = device.run("k", 1, THREADS as u32, &[Arg::Ptr(from), Arg::Ptr(to)]);
+    result.unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+    (device.get(to, count), device.counters("k"))
 }
 
 #[test]
@@ -243,5 +247,100 @@ fn random_kernels_leave_the_same_memory_and_counts() {
             panic!("seed {seed}: register {register} of thread {thread}: {:#x}, not {:#x}\n{text}", got[i], want[i]);
         }
         assert_eq!(counted, counts, "seed {seed}\n{text}");
+    }
+}
+
+/// Loads that poll, and a store outside any allocation, each within a straight run of operations.
+const LEFT_IN_THE_MIDST: &str = "
+.version 8.6
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u64 out)
+{
+    .reg .b32 %r<5>;
+    .reg .b64 %a<3>;
+    .reg .pred %p<3>;
+    ld.param.u64 %a0, [out];
+    mov.u32 %r0, %tid.x;
+    mul.wide.u32 %a1, %r0, 4;
+    add.s64 %a0, %a0, %a1;
+    setp.lt.u32 %p0, %r0, 5;
+    mov.u32 %r1, 0;
+AGAIN:
+    add.s32 %r1, %r1, 1;
+    ld.volatile.global.u32 %r2, [%a0];
+    add.s32 %r3, %r1, %r2;
+    @%p0 xor.b32 %r3, %r3, %r0;
+    st.global.u32 [%a0], %r3;
+    setp.lt.u32 %p1, %r1, 300;
+    @%p1 bra AGAIN;
+    add.s32 %r3, %r3, %r1;
+    @%p0 st.global.u32 [%a0+0x40000000], %r3;
+    mul.lo.s32 %r3, %r3, %r1;
+    add.s32 %r3, %r3, %r1;
+    st.global.u32 [%a0], %r3;
+    ret;
+}";
+
+#[test]
+fn what_follows_where_native_code_is_left_is_not_counted_twice() {
+    const WARPS: u64 = 3;
+    let [native, handlers] = [true, false].map(|native| {
+        let mut device = Device::new(LEFT_IN_THE_MIDST, 1);
+        device.gpu.set_native(native);
+        let out = device.put(&[0u32; 32 * WARPS as usize]);
+        let fault =
+            device.run("k", 1, 32 * WARPS as u32, &[Arg::Ptr(out)]).expect_err("a store outside the allocation");
+        (fault.kind, device.get::<u32>(out, 32 * WARPS as usize), device.counters("k"))
+    });
+    // The first warp's 6 operations, its rounds and what leads to the fault; warps take turns, so others had rounds too.
+    assert!(native.2.warp_instructions > 6 + 300 * 7 + 2, "{}", native.2.warp_instructions);
+    assert_eq!(native, handlers);
+}
+
+/// A long loop, after which lanes 0 to 31 either end or go on for ever, by a branch or by a table.
+const ROUNDS: &str = "
+.version 8.6
+.target sm_80
+.address_size 64
+.visible .entry k(.param .u32 how)
+{
+    .reg .b32 %r<3>;
+    .reg .pred %p<3>;
+    ld.param.u32 %r0, [how];
+    mov.u32 %r1, 0;
+AGAIN:
+    add.s32 %r1, %r1, 1;
+    setp.lt.u32 %p0, %r1, 40000;
+    @%p0 bra AGAIN;
+    setp.eq.u32 %p1, %r0, 0;
+    @%p1 bra END;
+    setp.eq.u32 %p1, %r0, 1;
+    @!%p1 bra TABLE;
+BRANCH:
+    add.s32 %r1, %r1, 1;
+    bra.uni BRANCH;
+TABLE:
+    add.s32 %r1, %r1, 1;
+    mov.u32 %r2, 0;
+$targets: .branchtargets TABLE, END;
+    brx.idx %r2, $targets;
+END:
+    ret;
+}";
+
+#[test]
+fn long_loops_take_turns_and_endless_ones_use_up_their_budget() {
+    let run = |how: i32, native: bool| {
+        let mut device = Device::new(ROUNDS, 1);
+        device.gpu = Gpu::with_checks(DeviceSpec::A100, 1, 1 << 20, Checks::default(), Some(1_000_000)).expect("a GPU");
+        device.gpu.set_native(native);
+        let result = device.run("k", 1, 64, &[Arg::Int(how)]);
+        (result.map_err(|fault| fault.kind), device.counters("k"))
+    };
+    for (how, end) in [(0, Ok(())), (1, Err(FaultKind::Deadlock)), (2, Err(FaultKind::Deadlock))] {
+        let (native, handlers) = (run(how, true), run(how, false));
+        assert_eq!(native.0, end, "{how}");
+        assert_eq!(native, handlers, "{how}");
     }
 }
