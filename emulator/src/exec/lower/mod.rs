@@ -14,6 +14,7 @@ mod function;
 mod memory;
 mod moves;
 mod multiply;
+mod operand;
 mod parts;
 mod place;
 mod simplify;
