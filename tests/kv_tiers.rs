@@ -107,6 +107,27 @@ fn what_is_invalid_is_gone_below_too() {
 }
 
 #[test]
+fn what_expires_on_its_way_up_is_not_brought_back() {
+    for polls in 0..6 {
+        let mut world = World::new(&[full(14)], clock(), host(1 << 20), 2);
+        world.run(b"", &text(0, 24));
+        world.settle();
+        world.cache.trim(0, 0);
+        let keys = world.cache.keys(b"", &text(0, 30));
+        let load = world.begin(&keys, false).unwrap();
+        (0..polls).for_each(|_| world.poll());
+        assert!(!world.manager.is_loaded(load), "it is over after {polls} polls");
+        world.cache.expire_prefix(&keys, world.now);
+        while !world.manager.is_loaded(load) {
+            world.poll();
+        }
+        world.manager.take(&mut world.cache, load);
+        assert_eq!(world.run(b"", &text(0, 30)).0, 0, "served after its time, which came after {polls} polls");
+        world.close();
+    }
+}
+
+#[test]
 fn what_is_discarded_is_gone_below_too_but_for_what_others_continue() {
     let store = Arc::new(HostStore::new(1 << 20));
     let mut world = World::new(&[full(30), windowed(20)], clock(), vec![Box::new(store.clone())], 1);
