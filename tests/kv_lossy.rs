@@ -148,30 +148,6 @@ fn what_is_out_of_service_is_not_restored_under_another_name() {
     world.close();
 }
 
-#[test]
-fn halves_on_different_tiers_make_whole_pages() {
-    let (k, v) = (Some(Half::K), Some(Half::V));
-    for (forms, lossy) in [([None; 2], false), ([Some([TWO; 2]); 2], true)] {
-        let mut world =
-            World::with_halves(&[full(14), windowed(10)], clock(), vec![host(), host()], 1, (&forms, &[k, v]));
-        world.run(b"", &text(0, 25));
-        clear(&mut world);
-        let usage: Vec<usize> = world.report().iter().map(|tier| tier.pages).collect();
-        assert_eq!(usage, if lossy { [12; 2] } else { [14; 2] }, "each has a half of all full pages");
-        let whole = if lossy { 24 } else { 25 };
-        assert_eq!(world.serve(b"", &text(0, 30), lossy), (whole, whole), "{:?}", world.report());
-        let read = world.report().iter().map(|tier| tier.calls.hits).collect::<Vec<_>>();
-        assert!(read[0] == read[1] && read[0] > 0, "a half from each: {read:?}");
-        world.close();
-    }
-    // K alone is no page.
-    let mut world = World::with_halves(&[full(14)], clock(), vec![host()], 1, (&[], &[k]));
-    world.run(b"", &text(0, 25));
-    clear(&mut world);
-    assert_eq!(world.run(b"", &text(0, 30)), (0, 0));
-    world.close();
-}
-
 #[derive(Clone, Debug)]
 enum Call {
     Run { salt: u8, stem: u32, stem_tokens: u32, end: u32, tokens: u32, lossy: bool },

@@ -5,7 +5,7 @@
 //! partly filled page after them by every length that it may have, longest first.
 use super::super::super::queue::Command;
 use super::super::super::{Half, RecordKey};
-use super::super::{Manager, names_of};
+use super::super::{Manager, Tier, names_of};
 use super::{Ask, Load, Phase};
 use crate::kv::cache::{Cache, Place, Scope, Why};
 use crate::kv::key::{Keys, Mark};
@@ -85,11 +85,7 @@ impl Manager {
     pub(super) fn claim(&mut self, cache: &mut Cache, keys: &Keys, ask: &Ask) -> Keys {
         let mut keys = keys.clone();
         loop {
-            for index in 0..self.below.len() {
-                if let Some(own) = self.below[index].own.filter(|_| self.below[index].unclaimed.len() > 0) {
-                    self.claim_from(cache, &keys, (index, own), ask);
-                }
-            }
+            self.claim_named(cache, &keys, ask);
             let next = if ask.lossy {
                 cache.resolve(keys.clone(), ask.limit, self.now, Scope::all(&|_, _, _| None))
             } else {
@@ -102,21 +98,37 @@ impl Manager {
         }
     }
 
-    fn claim_from(&mut self, cache: &mut Cache, keys: &Keys, tier: (usize, usize), ask: &Ask) {
-        for page in 0..keys.full().len() {
-            self.claim_page(cache, keys, tier, page, keys.page(page).len());
+    /// Claims what a request names, from every tier.
+    fn claim_named(&mut self, cache: &mut Cache, keys: &Keys, ask: &Ask) {
+        let own = |(index, tier): (usize, &Tier)| Some((index, tier.own.filter(|_| tier.unclaimed.len() > 0)?));
+        let tiers: Vec<(usize, usize)> = self.below.iter().enumerate().filter_map(own).collect();
+        if tiers.is_empty() {
+            return;
         }
+        for &tier in &tiers {
+            for page in 0..keys.full().len() {
+                self.claim_page(cache, keys, tier, page, keys.page(page).len());
+            }
+        }
+        // One tier may keep K and another one V: where full pages end is known once all are claimed.
         let pages = cache.look_below(keys, ask.limit, self.now, &|_, _, _| None).pages;
-        if let Some(elements) = self.below[tier.0].elements.filter(|_| ask.lossy) {
-            // Copies of pages that were restored before, under their own names.
-            let mut restored = keys.clone();
-            let sources = keys.full().get(pages..).unwrap_or_default();
-            restored.restore(pages, sources.iter().map(|&source| Mark { source, elements }));
-            (pages..keys.full().len()).all(|page| self.claim_page(cache, &restored, tier, page, keys.page_tokens()));
+        for &tier in &tiers {
+            if ask.lossy {
+                self.claim_restored(cache, keys, tier, pages);
+            }
+            for tokens in 1..=keys.page(pages).len().min(keys.page_tokens() - 1) {
+                self.claim_page(cache, keys, tier, pages, tokens);
+            }
         }
-        for tokens in 1..=keys.page(pages).len().min(keys.page_tokens() - 1) {
-            self.claim_page(cache, keys, tier, pages, tokens);
-        }
+    }
+
+    /// Claims copies of pages from `pages` on that were restored before, under their own names.
+    fn claim_restored(&mut self, cache: &mut Cache, keys: &Keys, tier: (usize, usize), pages: usize) {
+        let Some(elements) = self.below[tier.0].elements else { return };
+        let mut restored = keys.clone();
+        let sources = keys.full().get(pages..).unwrap_or_default();
+        restored.restore(pages, sources.iter().map(|&source| Mark { source, elements }));
+        (pages..keys.full().len()).all(|page| self.claim_page(cache, &restored, tier, page, keys.page_tokens()));
     }
 
     /// Claims a page for each group; whether any was there.
