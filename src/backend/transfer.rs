@@ -1,6 +1,7 @@
 //! Copies of half pages between the KV pages of a device and host memory, beside the operations.
 //!
-//! A half may be packed on its way ([`Packing`]). Nothing here waits. A transfer is queued under a ticket of the caller's and reported by [`Transfers::poll`].
+//! A half may be packed on its way ([`Packing`]). Nothing here waits. A transfer is queued under a ticket of the caller's and
+//! reported by [`Transfers::poll`].
 //!
 //! Order, which callers rely on and must keep:
 //! * A copy out sees what the operations queued before it wrote. Until it is reported, nothing may write to its pages.

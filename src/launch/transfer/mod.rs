@@ -102,19 +102,11 @@ impl CudaTransfers {
     /// Packs halves, and copies them out of the scratch.
     fn queue_pack(&self, launch: PackLaunch, to: &mut [Option<PinnedBytes>], job: &mut Job) -> Result<()> {
         let lane = &self.out;
-        let PackLaunch { group, half, packing, ids, sums, losses, of } = launch;
         let Some(packed) = &lane.scratch.packed else { return Ok(()) };
+        let kv = &self.kv[launch.group];
+        let op = lane.scratch.pack_op(packed, kv, &launch);
+        let PackLaunch { half, packing, ids, sums, losses, of, .. } = launch;
         job.copies.upload(&self.cuda.gpu, ids, &lane.scratch.pages, 0)?;
-        let kv = &self.kv[group];
-        let op = page_pack::PagePack {
-            kv,
-            half,
-            packing,
-            pages: &lane.scratch.pages,
-            count: of.len(),
-            packed: &packed.halves,
-            losses: &packed.losses,
-        };
         page_pack::pack(&self.cuda, &lane.stream, &op)?;
         let bytes = kv.layout.packed_half_bytes(half, packing);
         for (i, &half) in of.iter().enumerate() {
@@ -136,10 +128,11 @@ impl CudaTransfers {
     /// Copies packed halves into the scratch, and unpacks them.
     fn queue_unpack(&self, launch: PackLaunch, from: &mut [Option<PinnedBytes>], job: &mut Job) -> Result<()> {
         let lane = &self.into;
-        let PackLaunch { group, half, packing, ids, sums, of, .. } = launch;
         let Some(packed) = &lane.scratch.packed else { return Ok(()) };
+        let kv = &self.kv[launch.group];
+        let op = lane.scratch.pack_op(packed, kv, &launch);
+        let PackLaunch { half, packing, ids, sums, of, .. } = launch;
         job.copies.upload(&self.cuda.gpu, ids, &lane.scratch.pages, 0)?;
-        let kv = &self.kv[group];
         let bytes = kv.layout.packed_half_bytes(half, packing);
         for (i, &half) in of.iter().enumerate() {
             let Some(from) = from[half].take() else { continue };
@@ -148,15 +141,6 @@ impl CudaTransfers {
         if let Some(sums) = sums {
             self.queue_packed_sums(lane, bytes, sums, &of, job)?;
         }
-        let op = page_pack::PagePack {
-            kv,
-            half,
-            packing,
-            pages: &lane.scratch.pages,
-            count: of.len(),
-            packed: &packed.halves,
-            losses: &packed.losses,
-        };
         page_pack::unpack(&self.cuda, &lane.stream, &op)
     }
 

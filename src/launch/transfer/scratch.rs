@@ -1,6 +1,7 @@
 //! Device memory of one direction of transfers, planned before the load.
 use super::super::{Cuda, page_pack};
-use crate::backend::{Buffer, KvHalf, KvLayout, Packing};
+use super::plan::PackLaunch;
+use crate::backend::{Buffer, KvGroup, KvHalf, KvLayout, Packing};
 use crate::error::Result;
 
 /// Pages of one launch of the sums.
@@ -54,6 +55,19 @@ impl Scratch {
             packed: if packed { Some(Packed::new(cuda, kv)?) } else { None },
         })
     }
+
+    /// What a launch packs or unpacks: pages of its group, and this scratch.
+    pub fn pack_op<'a>(&'a self, packed: &'a Packed, kv: &'a KvGroup, launch: &PackLaunch) -> page_pack::PagePack<'a> {
+        page_pack::PagePack {
+            kv,
+            half: launch.half,
+            packing: launch.packing,
+            pages: &self.pages,
+            count: launch.of.len(),
+            packed: &packed.halves,
+            losses: &packed.losses,
+        }
+    }
 }
 
 impl Packed {
@@ -73,6 +87,36 @@ impl Packed {
 
     /// How many packed halves of this size one launch may make.
     pub fn room(&self, half_bytes: usize) -> usize {
-        (self.halves.bytes() / half_bytes.max(1)).clamp(1, PACK_BATCH)
+        room(self.halves.bytes(), half_bytes)
+    }
+}
+
+fn room(bytes: usize, half_bytes: usize) -> usize {
+    (bytes / half_bytes.max(1)).clamp(1, PACK_BATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Float;
+
+    /// Halves that are small, of which fewer than a launch's most fit, and of which one does; of two groups at once too.
+    #[test]
+    fn a_launch_makes_no_more_than_the_scratch_holds() {
+        let layout =
+            |layers, head_dim| KvLayout { layers, kv_heads: 4, head_dim, page_tokens: 32, types: Float::F16.into() };
+        let (small, middle, large) = (layout(1, 64), layout(12, 64), layout(160, 256));
+        for (kv, least) in [(vec![small], 64), (vec![middle], 21), (vec![large], 1), (vec![small, large], 1)] {
+            let [halves, losses, places] = packed_sizes(&kv);
+            assert!(places >= 4 * PACK_BATCH);
+            let all = kv.iter().flat_map(|l| KvHalf::BOTH.map(|half| (l, half)));
+            let rooms = all.flat_map(|(l, half)| Packing::ALL.map(|packing| (l, l.packed_half_bytes(half, packing))));
+            let rooms: Vec<_> = rooms.map(|(l, bytes)| (l, bytes, room(halves, bytes))).collect();
+            for &(l, bytes, room) in &rooms {
+                assert!(room >= 1 && room * bytes <= halves, "{room} halves of {bytes} in {halves}");
+                assert!(room * page_pack::loss_bytes(l.layers, l.kv_heads) <= losses, "losses of {l:?}");
+            }
+            assert_eq!(rooms.iter().map(|(.., room)| *room).min(), Some(least), "{kv:?}");
+        }
     }
 }
