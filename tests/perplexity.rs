@@ -72,9 +72,43 @@ fn packing_tells_its_loss() {
     assert_eq!(lost("exact"), [(0.0, 0.0); 2]);
     let [k, v] = lost("k=int8,v=int4");
     assert!(k.0 > 1e-3 && k.0 <= k.1 && k.1 < 0.02 && v.0 > 0.02 && v.0 <= v.1 && v.1 < 0.2, "{k:?} {v:?}");
+    // Each page is packed once: packing the same one again loses nothing more.
+    assert!(k.0 > 0.75 * k.1 && v.0 > 0.75 * v.1, "{k:?} {v:?}");
     let coded = Evaluator::new(Arc::clone(&model), "int8".parse::<KvTypes>().unwrap(), 64, 16).unwrap();
     let refused = coded.packing("int4".parse().unwrap()).err().unwrap().to_string();
     assert!(refused.contains("quantised already"), "{refused}");
+}
+
+/// What comes after a full page sees it as it was unpacked, what lies within it as it was computed.
+#[test]
+fn packed_pages_are_what_later_tokens_see() {
+    let device = Device::open("cpu", Float::F16);
+    let model = load(&common::reference::tiny("llama").folder, &device.backend, &LoadOptions::default()).unwrap();
+    let model = Arc::new(model);
+    let ids: Vec<u32> = (0..40).collect();
+    let rows = |packings: Option<&str>| {
+        let mut evaluator = Evaluator::new(Arc::clone(&model), Float::F16, 64, 64).unwrap();
+        if let Some(packings) = packings {
+            evaluator = evaluator.packing(packings.parse().unwrap()).unwrap();
+        }
+        let mut rows: Vec<Vec<f32>> = Vec::new();
+        let add = |_, row: &[f32]| {
+            rows.push(row.to_vec());
+            Ok(())
+        };
+        evaluator.logits(&ids, 0, add).unwrap();
+        rows
+    };
+    let exact = rows(None);
+    assert_eq!(exact.len(), ids.len());
+    assert!(rows(Some("exact")) == exact, "exact pages changed logits");
+    for packings in ["k=int4,v=exact", "k=exact,v=int4"] {
+        let packed = rows(Some(packings));
+        assert!(packed[..16] == exact[..16], "{packings}: the filling page is exact");
+        for (at, (row, exact)) in packed.iter().zip(&exact).enumerate().skip(16) {
+            assert!(row != exact, "{packings}: token {at} saw no packed page");
+        }
+    }
 }
 
 /// Short texts, chunks that cannot be scored, and foreign ids are refused.
