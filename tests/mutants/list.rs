@@ -349,6 +349,9 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     pack("codes of the second four tokens lost", "(i < 4 ? codes.x : codes.y)", "codes.x"),
     pack("pages of 16 tokens as those of 8", "case 16: pack_k4<F, 16>", "case 16: pack_k4<F, 8>"),
+    pack("codes of K's second 16 tokens over the first", "(at.packed + j * T)[w / 4] =", "(at.packed + j * T)[0] ="),
+    pack("codes of K's second four tokens lost", "make_uint2(words[0], words[1])", "make_uint2(words[0], words[0])"),
+    pack("codes of K's fourth four tokens lost", "words[w + 2], words[w + 3])", "words[w + 2], words[w + 2])"),
     pack(
         "ranges of V over the codes",
         "at.packed + codes4_bytes(p))[i / 4] = range.bits",
