@@ -388,6 +388,19 @@ mod tests {
     }
 
     #[test]
+    fn a_sample_that_came_back_too_seldom_stands_for_more() {
+        let config = CurveConfig { policy: Kind::Lru, pages: 160, others: vec![320], one_in: 16, seed: 0 };
+        let mut curve = Curve::new(config, (0, 0));
+        // Of 16,000 pages, half as many were sampled as should have been.
+        (curve.asked[5], curve.sampled[5], curve.found[1][5]) = (16_000, 500, 250);
+        assert!((curve.more(1) / 8000.0 - 1.0).abs() < 0.01, "{}", curve.more(1));
+        // A single page says little of a thousand.
+        curve.found[1] = [0; INTERVALS];
+        (curve.asked[7], curve.sampled[7], curve.found[1][7]) = (1000, 1, 1);
+        assert!((16.0..160.0).contains(&curve.more(1)), "{}", curve.more(1));
+    }
+
+    #[test]
     fn pages_that_came_from_a_tier_were_not_asked_for_before() {
         let config = CurveConfig { policy: Kind::Lru, pages: 10, others: vec![20], one_in: 1, seed: 0 };
         let mut curve = Curve::new(config, (0, 0));
