@@ -87,3 +87,27 @@ fn whose_pages_come_back_cheaply_gives_way() {
         assert_eq!(core.scheduler.victim(2), 2, "nobody older gives way");
     }
 }
+
+/// The page that a sequence was filling is kept where loading it should take less time than computing it; here a load takes a second.
+#[test]
+fn the_page_being_filled_is_kept_where_that_pays() {
+    for (seconds_a_token, kept) in [(3600.0, true), (1e-6, false)] {
+        let clock = Arc::new(VirtualClock::default());
+        let turned = Arc::clone(&clock);
+        let second = move || crate::kv::tier::Clock::sleep(&*turned, Duration::from_secs(1));
+        let store: Vec<Box<dyn Store>> =
+            vec![Box::new(super::tiers::Before(Arc::new(HostStore::new(1 << 20)), second))];
+        let mut core = tiered_at(&shape(8, 64, 4, &[(60, None)]), store, 0, Some(2), clock);
+        // So that reading has been measured.
+        super::tiers::run(&mut core, &prompt(9, 40), 1);
+        core.scheduler.pages.cache.trim(0, 0);
+        super::tiers::run(&mut core, &prompt(9, 40), 1);
+        assert!(core.stats.tiers[0].hit_tokens > 0);
+        core.submit(submission(&prompt(1, 40), 30).0);
+        (0..5).for_each(|_| core.step(0));
+        let mut s = core.scheduler.running.remove(0);
+        assert_eq!(s.computed(), 44);
+        core.scheduler.pages.preempt(&mut s, &Pace::of(seconds_a_token, 0.0));
+        assert_eq!(core.scheduler.pages.cached(&s.keys), if kept { 44 } else { 40 }, "{seconds_a_token} s a token");
+    }
+}

@@ -41,6 +41,40 @@ fn a_sample_is_about_one_in_so_many() {
     assert!((140..262).contains(&pages), "{pages} of {} pages", 49 * 41);
 }
 
+/// The device is never idle here.
+#[test]
+fn checks_have_their_turn_beside_a_request_that_goes_on() {
+    let mut core = core(&shape(8, 16, 4, &[(60, None)]));
+    core.scheduler.pages.verifier = Some(Verifier::new(1));
+    let text = prompt(1, 44);
+    one_by_one(&mut core, &[(&text, 1, "")]);
+    let (long, long_events) = submission(&prompt(2, 10), 100);
+    let (again, again_events) = submission(&text, 1);
+    core.submit(long);
+    core.submit(again);
+    (0..60).for_each(|_| core.step(0));
+    assert_eq!(finished(&again_events).ids, answer(&text, 1));
+    assert_eq!(core.scheduler.running.len(), 1);
+    // Five pages were found; one is checked in 16 steps, the first perhaps at once.
+    let pages = core.stats.verified.pages;
+    assert!((3..5).contains(&pages), "{pages}");
+    settle(&mut core);
+    assert_eq!(finished(&long_events).ids, answer(&prompt(2, 10), 100));
+    assert_eq!((core.stats.verified.pages, core.stats.verified.differed), (5, 0));
+}
+
+#[test]
+fn so_many_pages_wait_and_no_more() {
+    let mut core = core(&shape(8, 16, 4, &[(60, None)]));
+    core.scheduler.pages.verifier = Some(Verifier::new(1));
+    let text = prompt(1, 330);
+    one_by_one(&mut core, &[(&text, 1, "")]);
+    let keys = core.scheduler.pages.keys(b"", &text);
+    (0..2).for_each(|_| core.scheduler.pages.verifier.as_mut().unwrap().found(&keys, 41));
+    settle(&mut core);
+    assert_eq!(core.stats.verified.pages, 64);
+}
+
 #[test]
 fn a_damaged_page_is_dropped_with_what_continues_it() {
     for groups in [&[(12, None)][..], &[(12, None), (12, Some(40))]] {

@@ -44,7 +44,8 @@ fn nothing_is_left(core: &mut Core<FakeRunner>) {
 
 #[test]
 fn a_prefix_in_flight_is_computed_once() {
-    let mut core = core(&shape(8, 16, 4, &[(40, None), (30, Some(20))]));
+    // A step has room for both.
+    let mut core = core(&shape(8, 128, 4, &[(40, None), (30, Some(20))]));
     let text = prompt(1, 44);
     let both = [[&text[..], &prompt(2, 5)].concat(), [&text[..], &prompt(3, 5)].concat()];
     let listeners = both.each_ref().map(|text| submit(&mut core, text, 2).0);
