@@ -376,3 +376,21 @@ fn a_disk_tier_keeps_what_another_process_computed() {
     assert_eq!(answer(&[]), first);
     assert_eq!(answer(&["--kv-verify"]), first);
 }
+
+#[test]
+fn an_exact_answer_takes_nothing_that_was_restored() {
+    let program = Program::new();
+    // Heads of 64, which can be packed.
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tiny/llama");
+    let tier = ["--kv-tier", "disk=pages,1MB,dtype=int8,error=9", "--json", "--max-tokens", "3", "--ignore-eos"];
+    let answer = |more: &[&str]| {
+        let text = "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        let args = [&["generate", "--model", model, "--device", "cpu", text][..], &tier, more].concat();
+        program.run(&args).json().remove(0)
+    };
+    let first = answer(&[]);
+    let exact = answer(&["--kv-exact"]);
+    assert_eq!((&exact["cached_tokens"], &exact["ids"]), (&json!(0), &first["ids"]));
+    let restored = answer(&[])["cached_tokens"].as_u64().unwrap();
+    assert!(restored > 0, "who does not ask for that finds them");
+}

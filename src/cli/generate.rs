@@ -41,6 +41,9 @@ pub struct Args {
     /// Share KV pages only with requests of the same salt
     #[arg(long, value_name = "TEXT", default_value = "")]
     salt: String,
+    /// Take no KV pages that a tier restored from quantised copies: the answer is what computing from scratch gives
+    #[arg(long = "kv-exact")]
+    exact: bool,
     /// Say what was found in the KV cache, what was not and why: a table on stderr, or with --json one more object
     #[arg(long)]
     cache_report: bool,
@@ -142,6 +145,7 @@ impl Args {
             stop: self.stop.clone(),
             ignore_eos: self.ignore_eos,
             salt: self.salt.clone().into_bytes(),
+            exact: self.exact,
             ..Request::new(prompt)
         }
     }
